@@ -1,0 +1,57 @@
+"""The command, as a shell runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xarray_tiffstack._cli import main
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def tiffstack(*args: object) -> subprocess.CompletedProcess[str]:
+    command = Path(sys.executable).with_name("tiffstack")
+    return subprocess.run([command, *map(str, args)], capture_output=True, text=True, check=False)
+
+
+def test_info(
+    shared_acquisition: Path, opened: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", str(shared_acquisition)]) == 0
+    assert len(set(opened)) == 1
+    text = capsys.readouterr().out
+    for part in ("channel: 3, stack: 5, z: 4", "488, 560, 642", "aollsm", "uint16", "175006 milli"):
+        assert part in text
+
+
+def test_info_as_json(shared_acquisition: Path) -> None:
+    done = tiffstack("info", shared_acquisition, "--json", "--pattern", "aollsm")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["sizes"] == {"channel": 3, "stack": 5, "z": 4, "y": 6, "x": 8}
+    assert facts["labels"]["channel"] == [488, 560, 642]
+    assert facts["report"]["matched"] == 15
+    assert facts["time"] == [0, 175006, "millisecond"]
+    assert facts["bytes"] == 15 * 4 * 6 * 8 * 2
+
+
+def test_errors_are_one_message(tmp_path: Path) -> None:
+    done = tiffstack("info", tmp_path / "nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith("tiffstack: no such file or folder")
+    assert "Traceback" not in done.stderr
+
+
+def test_demo(tmp_path: Path) -> None:
+    done = tiffstack("demo", "--dir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(">>>") >= 7
+    assert "'all equal'" in done.stdout
+    assert "channel=642, stack=6" in done.stdout
+    assert (tmp_path / "560nm.zarr").is_dir()
+    assert tiffstack("demo", "--dir", tmp_path).returncode == 1

@@ -1,0 +1,177 @@
+"""Bad input: one clear error, which counts, names the first five, and says what mends it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from conftest import pixels, reference_name, write
+
+import xarray_tiffstack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def opened(source: object, **options: object) -> xr.Dataset:
+    return xr.open_dataset(source, engine="tiffstack", **options)  # type: ignore[arg-type]
+
+
+def test_absent_or_empty(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such file or folder: .*nowhere"):
+        opened(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "._hidden.tif").touch()
+    for source in (tmp_path, tmp_path / "*.tif", []):
+        with pytest.raises(FileNotFoundError, match="no TIFF in"):
+            opened(source)
+
+
+def test_no_name_fits(acquisition: Path) -> None:
+    with pytest.raises(ValueError, match="none of 15 TIFF names fits the pattern") as caught:
+        opened(acquisition, pattern="ex6-2_CamA_{t:d}.tif")
+    assert "ex6-2_CamA_ch0" in str(caught.value)
+    assert "^" in str(caught.value)
+
+
+def test_unknown_convention(acquisition: Path) -> None:
+    with pytest.raises(ValueError, match=r"(?s)aolsm.*aollsm"):
+        opened(acquisition, pattern="aolsm")
+
+
+@pytest.mark.parametrize("template", ["{t:d", "{t:q}.tif", "{t}_{t}.tif", "a[b{c}.tif", "(?P<t>["])
+def test_invalid_template(acquisition: Path, template: str) -> None:
+    with pytest.raises(ValueError, match=r"\{token|regular expression|convention"):
+        opened(acquisition, pattern=template)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("missing", "skip"), ("duplicates", True), ("unmatched", "drop"), ("voxel_size", "1um")],
+)
+def test_wrong_value(acquisition: Path, keyword: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{keyword}={value!r} is n"):
+        opened(acquisition, **{keyword: value})
+
+
+def test_fill_value_that_the_pixels_cannot_hold(acquisition: Path) -> None:
+    for value in (np.nan, -1, 0.5, 70000):
+        with pytest.raises(ValueError, match=f"fill_value={value!r} is no uint16"):
+            opened(acquisition, fill_value=value)
+
+
+def test_unmatched_names(acquisition: Path) -> None:
+    for i in range(7):
+        write(acquisition / f"snapshot {i}.tif", 0)
+    with pytest.warns(UserWarning, match=r"7 of 22 TIFF names do not fit") as caught:
+        ds = opened(acquisition)
+    message = str(caught[0].message)
+    assert message.count("snapshot") >= 5
+    assert "... and 2 more" in message
+    assert 'unmatched="ignore"' in message
+    assert caught[0].filename == __file__
+    assert ds.tiffstack.report().unmatched == [f"snapshot {i}.tif" for i in range(7)]
+    assert ds.image.sizes["stack"] == 5
+    assert opened(acquisition, unmatched="ignore").tiffstack.report().unmatched
+    with pytest.raises(ValueError, match="7 of 22"):
+        opened(acquisition, unmatched="raise")
+
+
+def test_two_files_for_one_cell(acquisition: Path) -> None:
+    name = reference_name(1, 2)
+    again = name.replace("msecAbs", "9msecAbs")
+    write(acquisition / again, 14)
+    with pytest.raises(ValueError, match=r'(?s)1 files.*channel=560, stack=2.*duplicates="first"'):
+        opened(acquisition)
+    ds = opened(acquisition, duplicates="last")
+    assert ds.tiffstack.report().duplicates == sorted([name, again])[:1]
+
+
+def test_a_pattern_for_a_table(acquisition: Path) -> None:
+    table = xarray_tiffstack.scan(acquisition)
+    with pytest.raises(ValueError, match="drop it"):
+        opened(table, pattern="aollsm")
+    with pytest.raises(ValueError, match="no column 'path'"):
+        opened(table.drop(columns="path"))
+    with pytest.raises(FileNotFoundError, match="no rows"):
+        opened(table.iloc[:0])
+    assert isinstance(table, pd.DataFrame)
+
+
+def test_files_of_another_shape_or_dtype(acquisition: Path) -> None:
+    odd = write(acquisition / reference_name(1, 2), 0, shape=(4, 6, 9))
+    ds = opened(acquisition)
+    with pytest.raises(ValueError, match=rf"(?s){odd.name}.*9.*8"):
+        ds.image.sel(channel=560, stack=2).compute()
+    np.testing.assert_array_equal(ds.image.sel(channel=560, stack=1), pixels(6))
+    assert ds.tiffstack.report().other_size == [odd.name]
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "directory gone"])
+def test_a_broken_file_is_named_when_read(acquisition: Path, kind: str) -> None:
+    broken = acquisition / reference_name(1, 2)
+    match kind:
+        case "truncated":
+            os.truncate(broken, broken.stat().st_size - 100)
+        case "empty":
+            os.truncate(broken, 0)
+        case "text":
+            broken.write_text("Access denied\n" * 50)
+        case "directory gone":
+            ds = opened(acquisition)
+            broken.unlink()
+    if kind != "directory gone":
+        ds = opened(acquisition)
+    with pytest.raises((OSError, ValueError), match=broken.name):
+        ds.image.sel(channel=560, stack=2).compute()
+    np.testing.assert_array_equal(ds.image.sel(channel=560, stack=3), pixels(8))
+
+
+def test_a_broken_probe_is_passed_over_and_reported(acquisition: Path) -> None:
+    os.truncate(acquisition / reference_name(0, 0), 0)
+    ds = opened(acquisition)
+    assert ds.image.sizes["stack"] == 5
+    (found,) = ds.tiffstack.report().unreadable
+    assert reference_name(0, 0) in found
+    np.testing.assert_array_equal(ds.image.sel(channel=488, stack=1), pixels(1))
+
+
+def test_no_readable_file(acquisition: Path) -> None:
+    for path in acquisition.iterdir():
+        os.truncate(path, 0)
+    with pytest.raises(OSError, match=r"(?s)none of 15 files can be read.*and 10 more"):
+        opened(acquisition)
+
+
+def test_sibling_folders_with_the_same_names_are_samples(acquisition: Path) -> None:
+    shutil.copytree(acquisition, acquisition / "again")
+    with pytest.raises(ValueError, match=r"(?s)2 samples, told apart by folder.*again: 15 files"):
+        opened(acquisition)
+
+
+def test_processed_files_beside_raw_ones(acquisition: Path) -> None:
+    name = reference_name(1, 2).removesuffix(".tif")
+    write(acquisition / "Deskewed" / f"{name}_deskewed.tif", 0)
+    ds = opened(acquisition)
+    assert ds.image.sizes["stack"] == 5
+    assert ds.tiffstack.report().aside == [
+        f"Deskewed/{name}_deskewed.tif: processed version of a raw file"
+    ]
+
+
+def test_nothing_is_written_into_the_source(acquisition: Path, tmp_path: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in [acquisition, *acquisition.rglob("*")]}
+    ds = opened(acquisition)
+    ds.tiffstack.report()
+    ds.isel(stack=[0]).to_zarr(tmp_path / "store.zarr", zarr_format=2)
+    assert {p: p.stat().st_mtime_ns for p in [acquisition, *acquisition.rglob("*")]} == before
+
+
+def test_a_dataset_of_somebody_else() -> None:
+    with pytest.raises(ValueError, match="no coordinate 'path'"):
+        _ = xr.Dataset().tiffstack.files

@@ -1,0 +1,159 @@
+"""Dimensions, coordinates and cells, from tables alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xarray_tiffstack._conventions import find_convention
+from xarray_tiffstack._grid import Grid, counter_gaps, make_grid, natural_key
+
+AOLLSM = find_convention("aollsm")
+
+
+def table(**columns: object) -> pd.DataFrame:
+    frame = pd.DataFrame(columns)
+    frame.insert(0, "path", [f"{i}.tif" for i in range(len(frame))])
+    return frame
+
+
+def crossed(**labels: list[object]) -> dict[str, list[object]]:
+    index = pd.MultiIndex.from_product(labels.values(), names=labels.keys())
+    return {name: list(index.get_level_values(name)) for name in labels}
+
+
+def row_of(grid: Grid, **at: object) -> str | None:
+    index = tuple(list(grid.labels[d]).index(at[d]) for d in grid.dims)
+    found: str | None = grid.paths[index]
+    return found
+
+
+def test_channel_is_the_wavelength_where_each_has_its_own() -> None:
+    grid = make_grid(
+        table(ch=[0, 1, 0, 1], wavelength=[560, 488, 560, 488], stack=[0, 0, 1, 1]), AOLLSM
+    )
+    assert grid.dims == ("channel", "stack")
+    assert grid.labels["channel"].tolist() == [488, 560]
+    assert grid.coords["ch"][0] == ("channel",)
+    assert grid.coords["ch"][1].tolist() == [1, 0]
+    assert row_of(grid, channel=488, stack=1) == "3.tif"
+
+
+def test_two_cameras_at_one_wavelength_are_two_channels() -> None:
+    columns = crossed(camera=["A", "B"], stack=[0, 1])
+    grid = make_grid(table(ch=[0] * 4, wavelength=[488] * 4, **columns), AOLLSM)
+    assert grid.labels["channel"].tolist() == ["488nm_CamA", "488nm_CamB"]
+    assert grid.coords["camera"] == (("channel",), pytest.approx(np.array(["A", "B"], object)))
+    assert grid.coords["wavelength"][0] == ()
+
+
+def test_a_wavelength_that_two_of_three_channels_share() -> None:
+    grid = make_grid(
+        table(camera=["A", "A", "B"], ch=[0, 1, 0], wavelength=[488, 560, 488], stack=[0] * 3),
+        AOLLSM,
+    )
+    labels = grid.labels["channel"].tolist()
+    assert labels == ["488nm_CamA_ch0", "488nm_CamB_ch0", "560nm_CamA_ch1"]
+    assert row_of(grid, channel="488nm_CamB_ch0", stack=0) == "2.tif"
+
+
+def test_channel_and_stack_are_dimensions_at_length_one() -> None:
+    grid = make_grid(table(ch=[0], wavelength=[642], stack=[7]), AOLLSM)
+    assert {d: v.tolist() for d, v in grid.labels.items()} == {"channel": [642], "stack": [7]}
+
+
+def test_time_is_laid_out_along_exactly_the_dims_it_varies_with() -> None:
+    columns = crossed(ch=[0, 1], stack=[0, 1, 2])
+    time = [0, 40, 80, 5, 45, 85]
+    clock = [9, 10, 11, 9, 10, 11]
+    grid = make_grid(table(time=time, time_abs=clock, **columns), AOLLSM)
+    assert grid.coords["time"][0] == ("channel", "stack")
+    assert grid.coords["time"][1].tolist() == [[0, 40, 80], [5, 45, 85]]
+    assert grid.coords["time_abs"] == (("stack",), pytest.approx(np.array([9, 10, 11])))
+
+
+def test_tokens_that_move_together_are_one_dimension() -> None:
+    columns = crossed(t=[0, 1], y_offset=[0, 1, 2])
+    grid = make_grid(table(sub_iter=columns["t"], ch=[0] * 6, stack=[0] * 6, **columns), AOLLSM)
+    assert set(grid.dims) == {"channel", "stack", "y_offset", "t"} or "sub_iter" in grid.dims
+    assert len(grid.dims) == 4
+    assert grid.paths.size == 6
+
+
+def test_a_running_index_is_a_coordinate_of_row_and_column() -> None:
+    columns = crossed(row=["A", "B"], col=[1, 2, 3])
+    grid = make_grid(table(index=[1, 2, 3, 13, 14, 15], **columns))
+    assert grid.dims == ("row", "col")
+    assert grid.coords["index"][1].tolist() == [[1, 2, 3], [13, 14, 15]]
+
+
+def test_linked_positions_are_one_dimension() -> None:
+    columns = {"z": [10, 10, 15, 15], "y": [522, 522, 1004, 1004], "x": [392, 392, 340, 340]}
+    grid = make_grid(table(ch=[0, 1, 0, 1], **columns))
+    assert grid.paths.shape == (2, 2)
+    assert not np.equal(grid.paths, None).any()
+
+
+def test_a_hole_is_no_file_and_its_time_is_unknown() -> None:
+    grid = make_grid(table(ch=[0, 0, 1], stack=[0, 1, 0], time=[0, 9, 1]), AOLLSM)
+    assert grid.paths[1, 1] is None
+    dims, time = grid.coords["time"]
+    assert dims == ("channel", "stack")
+    np.testing.assert_array_equal(time, [[0, 9], [1, np.nan]])
+
+
+def test_numbers_in_text_sort_as_numbers() -> None:
+    wells = ["B2", "A10", "A2", "A1"]
+    grid = make_grid(table(well=wells))
+    assert grid.labels["well"].tolist() == ["A1", "A2", "A10", "B2"]
+    assert sorted(["t10", "t9", "t1a"], key=natural_key) == ["t1a", "t9", "t10"]
+
+
+def test_processed_versions_are_set_aside() -> None:
+    grid = make_grid(table(ch=[0, 0], stack=[0, 0], variant=[None, "deskewed"]), AOLLSM)
+    assert grid.paths.tolist() == [["0.tif"]]
+    assert grid.aside == ["1.tif"]
+
+
+def test_duplicates_are_refused_or_chosen() -> None:
+    frame = table(ch=[0, 0, 0], stack=[0, 1, 1], time_abs=[1, 2, 3])
+    with pytest.raises(ValueError, match=r"(?s)1 files .*1\.tif, 2\.tif.*differ only in time_abs"):
+        make_grid(frame, AOLLSM)
+    assert make_grid(frame, AOLLSM, duplicates="first").paths.tolist() == [["0.tif", "1.tif"]]
+    last = make_grid(frame, AOLLSM, duplicates="last")
+    assert last.paths.tolist() == [["0.tif", "2.tif"]]
+    assert last.duplicates == ["1.tif"]
+
+
+def test_several_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"(?s)2 samples, told apart by name.*cell1: 2 files"):
+        make_grid(table(name=["cell1", "cell1", "cell2"], ch=[0, 0, 0], stack=[0, 1, 2]), AOLLSM)
+
+
+def test_a_dimension_that_some_names_do_not_give_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"(?s)1 of 3 files have no 't'.*2\.tif"):
+        make_grid(table(t=pd.array([0, 1, None], "Int64")))
+
+
+def test_a_grid_of_mostly_nothing_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    columns = {k: rng.permutation(3000) for k in ("position", "t", "z")}
+    scattered = table(**{k: v % 997 for k, v in columns.items()})
+    with pytest.raises(ValueError, match="would stand in a grid of"):
+        make_grid(scattered, duplicates="first")
+
+
+@pytest.mark.parametrize(
+    ("labels", "gaps"),
+    [
+        ([0, 1, 2], []),
+        ([0, 2, 3], [1]),
+        ([3, 4, 7, 8, 9], [5, 6]),
+        ([488, 560, 642], []),
+        ([84, 105, 122], []),
+        ([0, 10, 20, 30], []),
+    ],
+)
+def test_gaps_in_counters(labels: list[int], gaps: list[int]) -> None:
+    assert counter_gaps(np.array(labels)) == gaps

@@ -1,0 +1,67 @@
+"""What is imported when, and the door to cupy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+import xarray as xr
+
+import xarray_tiffstack
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_looking_up_engines_imports_nothing_heavy() -> None:
+    heavy = "{'tifffile', 'imagecodecs', 'zarr', 'dask', 'matplotlib', 'cupy', 'cupy_xarray'}"
+    code = (
+        "import sys, xarray, importlib.metadata as m;"
+        "before = set(sys.modules);"
+        "(entry,) = m.entry_points(group='xarray.backends', name='tiffstack');"
+        f"entry.load(); print(sorted({heavy} & (set(sys.modules) - before)))"
+    )
+    assert run(code) == "[]"
+
+
+def test_public_names() -> None:
+    assert set(xarray_tiffstack.__all__) <= set(dir(xarray_tiffstack))
+    for name in xarray_tiffstack.__all__:
+        assert getattr(xarray_tiffstack, name).__doc__
+    with pytest.raises(AttributeError, match="no_such"):
+        _ = xarray_tiffstack.no_such
+
+
+def test_the_engine_is_listed_and_claims_nothing() -> None:
+    engine = xr.backends.list_engines()["tiffstack"]
+    assert not engine.guess_can_open("image.tif")
+    assert "tiffstack" not in xr.DataArray.__dict__
+
+
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="cupy is installed here")
+def test_cupy_says_what_to_install() -> None:
+    for thing in (xr.DataArray([1]), xr.Dataset()):
+        with pytest.raises(ImportError, match=r"cupy.*pip install"):
+            _ = thing.cupy
+    assert not hasattr(xr.DataArray, "cupy")  # so that cupy-xarray registers without a warning
+
+
+def test_cupy_xarray_takes_the_place() -> None:
+    code = """
+import sys, types
+import xarray as xr, xarray_tiffstack.backend
+assert "cupy" not in sys.modules
+cupy = types.ModuleType("cupy", "stands in for the import of the real one, which needs a card")
+cupy.__spec__ = __import__("importlib.machinery").machinery.ModuleSpec("cupy", None)
+cupy.ndarray = type("ndarray", (), {})
+sys.modules["cupy"] = cupy
+print(xr.DataArray([1]).cupy.is_cupy, type(xr.Dataset().cupy).__module__)
+"""
+    if find_spec("cupy_xarray") is None:
+        pytest.skip("cupy-xarray is not installed")
+    assert run(code) == "False cupy_xarray.accessors"

@@ -1,0 +1,230 @@
+"""Which files, and which part of each, a selection on the whole array needs.
+
+The array over a grid of files is a plain dask array of one layer, whose tasks each name the few
+files of their own block. dask fuses only one slice into a read: a second selection would read
+whole files for one plane of each. So the layer itself remembers what it takes of the files
+(`Reads`), and selecting, transposing and rechunking give a fresh layer over a narrower view
+instead of a further layer on top. `source_of` finds it again in any array, unpickled ones too.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import dask.array as da
+import numpy as np
+from dask.array.core import normalize_chunks
+from dask.base import tokenize
+from dask.blockwise import Blockwise, BlockwiseDep, blockwise
+from dask.highlevelgraph import HighLevelGraph
+
+from xarray_tiffstack import _tiff
+
+if TYPE_CHECKING:
+    from xarray_tiffstack._tiff import Layout
+
+Key: TypeAlias = tuple[int | slice | np.ndarray, ...]
+Index: TypeAlias = int | range | np.ndarray
+Chunks: TypeAlias = tuple[tuple[int, ...], ...]
+
+SMALL_FILE = 4 * 2**20  # files below this are grouped into one chunk ...
+GROUP = 32 * 2**20  # ... of at most this many bytes
+
+
+@dataclass(frozen=True, eq=False)
+class FileGrid:
+    """The files of an array, all laid out alike."""
+
+    paths: np.ndarray
+    """Path of the file in each cell, None where there is none; its shape is the grid's."""
+    layout: Layout
+    """What every file holds."""
+    fill_value: float = 0
+    """Pixel value of the cells without a file."""
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Identity in dask's key names; new for each opening, so that no stale result is reused."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the grid, then that of a file."""
+        return (*self.paths.shape, *self.layout.shape)
+
+    def default_chunks(self) -> tuple[int, ...]:
+        """One file a chunk; small files are grouped along the innermost grid dimensions."""
+        grouped = [1] * self.paths.ndim
+        if self.layout.nbytes < SMALL_FILE:
+            room = GROUP // max(self.layout.nbytes, 1)
+            for axis in reversed(range(self.paths.ndim)):
+                grouped[axis] = max(1, min(room, self.paths.shape[axis]))
+                room //= grouped[axis]
+        return (*grouped, *self.layout.shape)
+
+    def array(self) -> da.Array:
+        """Lazy array over all the files.
+
+        Costs no IO, and time independent of the number of files.
+        """
+        chunks = normalize_chunks(self.default_chunks(), self.shape)
+        index = tuple(range(length) for length in self.shape)
+        return Reads(self, index, tuple(range(len(index))), chunks).array()
+
+
+class Reads(BlockwiseDep):  # type: ignore[misc]
+    """What the blocks of an array read of a grid of files; the argument of its one dask layer.
+
+    Parameters
+    ----------
+    grid
+        The files.
+    index
+        What is taken along each axis of the grid of files: an int drops the axis.
+    axes
+        The axes that are left, in the order of the array's dimensions.
+    chunks
+        Chunk sizes along each dimension of the array.
+    """
+
+    produces_tasks = False
+
+    def __init__(
+        self, grid: FileGrid, index: tuple[Index, ...], axes: tuple[int, ...], chunks: Chunks
+    ) -> None:
+        self.grid, self.index, self.axes, self.chunks = grid, index, axes, chunks
+        self.numblocks = tuple(len(along) for along in chunks)
+        self.starts = tuple(np.cumsum((0, *along)).tolist() for along in chunks)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return self.grid.token, self.index, self.axes, self.chunks
+
+    def __getitem__(self, block: tuple[int, ...]) -> _BlockRead:
+        """Find the read of one block: dask asks when it makes the task, which holds no more."""
+        index = list(self.index)
+        for axis, i, starts in zip(self.axes, block, self.starts, strict=True):
+            index[axis] = index[axis][starts[i] : starts[i + 1]]  # type: ignore[index]
+        ndim = self.grid.paths.ndim
+        paths: Any = self.grid.paths
+        for axis in reversed(range(ndim)):
+            paths = paths[(slice(None),) * axis + (_numpy_key(index[axis]),)]
+        kept = sorted(self.axes)
+        return _BlockRead(
+            np.array(paths, object),
+            self.grid.layout,
+            tuple(_numpy_key(i) for i in index[ndim:]),
+            tuple(kept.index(axis) for axis in self.axes),
+            self.grid.fill_value,
+        )
+
+    def array(self) -> da.Array:
+        """Make the dask array."""
+        name = f"tiffstack-{tokenize(self)}"
+        dims = tuple(range(len(self.axes)))
+        layer = blockwise(_run, name, dims, self, dims, numblocks={})
+        return da.Array(
+            HighLevelGraph.from_collections(name, layer),
+            name,
+            self.chunks,
+            meta=np.empty((0,) * len(dims), self.grid.layout.dtype),
+        )
+
+    def select(self, key: Key) -> da.Array:
+        """Take part of the array: one int, slice or 1-d integer array a dimension, orthogonal."""
+        index = list(self.index)
+        axes = []
+        for axis, part in zip(self.axes, key, strict=True):
+            index[axis] = _compose(index[axis], part)
+            if not isinstance(part, int):
+                axes.append(axis)
+        return Reads(self.grid, tuple(index), tuple(axes), chunks_after(self.chunks, key)).array()
+
+    def transpose(self, order: tuple[int, ...]) -> da.Array:
+        """Reorder the dimensions."""
+        axes = tuple(self.axes[i] for i in order)
+        return Reads(self.grid, self.index, axes, tuple(self.chunks[i] for i in order)).array()
+
+    def rechunk(self, chunks: Chunks) -> da.Array:
+        """Cut the array otherwise; a chunk reads its own part of the files and no more."""
+        return Reads(self.grid, self.index, self.axes, chunks).array()
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockRead:
+    """All that one task needs: the files of its block and what to take from each."""
+
+    paths: np.ndarray
+    layout: Layout
+    selection: Key
+    order: tuple[int, ...]
+    fill_value: float
+
+    def run(self) -> np.ndarray:
+        inner = tuple(
+            len(range(length)[part]) if isinstance(part, slice) else len(part)
+            for part, length in zip(self.selection, self.layout.shape, strict=True)
+            if not isinstance(part, int)
+        )
+        block = np.empty((*self.paths.shape, *inner), self.layout.dtype)
+        for cell, path in np.ndenumerate(self.paths):
+            if path is None:
+                block[cell] = self.fill_value
+            elif inner:
+                _tiff.read(path, self.layout, self.selection, out=block[cell])
+            else:
+                block[cell] = _tiff.read(path, self.layout, self.selection)
+        return block.transpose(self.order)
+
+
+def _run(read: _BlockRead) -> np.ndarray:
+    return read.run()
+
+
+def source_of(array: object) -> Reads | None:
+    """Find what the blocks of a dask array read, None where it is no mere view of files."""
+    if not isinstance(array, da.Array):
+        return None
+    layer = array.dask.layers.get(array.name)
+    if not isinstance(layer, Blockwise):
+        return None
+    return next((dep for dep in layer.io_deps.values() if isinstance(dep, Reads)), None)
+
+
+def _compose(index: Index, part: int | slice | np.ndarray) -> Index:
+    """Select from what is already selected along one axis."""
+    if isinstance(part, int):
+        return int(index[part])  # type: ignore[index]
+    if isinstance(part, np.ndarray) and isinstance(index, range):
+        index = np.arange(index.start, index.stop, index.step)
+    taken: Index = index[part]  # type: ignore[index]
+    return taken
+
+
+def _numpy_key(index: Index) -> int | slice | np.ndarray:
+    """Spell a range as the slice that takes the same items (its stop may be -1)."""
+    if not isinstance(index, range):
+        return index
+    return slice(index.start, index.stop if index.stop >= 0 else None, index.step)
+
+
+def chunks_after(chunks: Chunks, key: Key) -> Chunks:
+    """Chunks of a selection: as large as before and uniform, so that Zarr takes them.
+
+    Nothing is read twice for that, since chunk borders mean nothing to the files.
+    """
+    after = []
+    for old, part in zip(chunks, key, strict=True):
+        if isinstance(part, int):
+            continue
+        length = sum(old)
+        if isinstance(part, slice) and range(length)[part] == range(length):
+            after.append(old)
+        else:
+            left = len(range(length)[part]) if isinstance(part, slice) else len(part)
+            after.append(uniform(max(old, default=1), left))
+    return tuple(after)
+
+
+def uniform(size: int, length: int) -> tuple[int, ...]:
+    """Cut a length into chunks of one size, and a rest."""
+    size = max(1, size)
+    return tuple(min(size, length - at) for at in range(0, length, size)) or (0,)

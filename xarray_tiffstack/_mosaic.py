@@ -1,0 +1,160 @@
+"""How the arrays of tiles are blocked into one, so that a selection still reaches each tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+from xarray_tiffstack._array import Chunks, Key, Reads, chunks_after, source_of, uniform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """What a mosaic was blocked from."""
+
+    tiles: np.ndarray
+    """Arrays that fit together, as `dask.array.block` asks, in an object array with as many
+    dimensions as they have; each is a view of files (`xarray_tiffstack._array.source_of`)."""
+    chunks: Chunks
+    """Chunk sizes of the whole."""
+
+    def select(self, key: Key) -> da.Array:
+        """Take part of the whole: of each tile, what of it falls there."""
+        tiles = self.tiles
+        for axis in reversed(range(tiles.ndim)):
+            tiles = _select(tiles, axis, key[axis])
+        chunks = chunks_after(self.chunks, key)
+        if tiles.size == 1:
+            return _reads(tiles.item()).rechunk(chunks)
+        return _cut(tiles, chunks)
+
+    def transpose(self, order: tuple[int, ...]) -> da.Array:
+        """Reorder the dimensions, of every tile and of their arrangement."""
+        tiles = _map(lambda tile: _reads(tile).transpose(order), self.tiles.transpose(order))
+        return block(tiles, tuple(self.chunks[i] for i in order))
+
+    def rechunk(self, chunks: Chunks) -> da.Array:
+        """Cut the whole otherwise; each tile is read in the pieces that are asked for."""
+        return _cut(self.tiles, chunks)
+
+
+def block(tiles: np.ndarray, chunks: Chunks | None = None) -> da.Array:
+    """Block tiles into one dask array, whose top layer remembers them.
+
+    Parameters
+    ----------
+    tiles
+        As in `Tiles`.
+    chunks
+        Chunk sizes of the whole; by default the tiles' own where Zarr can take them (all of one
+        size but the last), else uniform ones.
+    """
+    array = da.block(tiles.tolist())
+    chunks = chunks or tuple(_zarr_chunks(along) for along in array.chunks)
+    if chunks != array.chunks:
+        array = array.rechunk(chunks)
+    layers = {**array.dask.layers}
+    layers[array.name] = _Blocked(dict(layers[array.name]), Tiles(tiles, chunks))
+    graph = HighLevelGraph(layers, array.dask.dependencies)
+    return da.Array(graph, array.name, array.chunks, meta=array._meta)
+
+
+class _Blocked(MaterializedLayer):  # type: ignore[misc]
+    """Top layer of a mosaic's graph; it knows the tiles below."""
+
+    def __init__(self, mapping: dict[Any, Any], tiles: Tiles) -> None:
+        super().__init__(mapping)
+        self.tiles = tiles
+
+
+def tiles_of(array: object) -> Tiles | None:
+    """Find the tiles that a dask array was blocked from, None where it is no mere mosaic."""
+    layer = array.dask.layers.get(array.name) if isinstance(array, da.Array) else None
+    return layer.tiles if isinstance(layer, _Blocked) else None
+
+
+def _reads(tile: da.Array) -> Reads:
+    reads = source_of(tile)
+    assert reads is not None, "a tile is a view of files"
+    return reads
+
+
+def _map(function: Callable[[da.Array], da.Array], tiles: np.ndarray) -> np.ndarray:
+    """Apply a function to each array of an object array."""
+    out = np.empty(tiles.shape, object)
+    for at in np.ndindex(tiles.shape):
+        out[at] = function(tiles[at])
+    return out
+
+
+def _lengths(tiles: np.ndarray, axis: int) -> np.ndarray:
+    """Lengths of the tiles along one dimension."""
+    first = tuple(slice(None) if a == axis else 0 for a in range(tiles.ndim))
+    return np.array([tile.shape[axis] for tile in tiles[first]])
+
+
+def _select(tiles: np.ndarray, axis: int, part: int | slice | np.ndarray) -> np.ndarray:
+    """Take part of the whole along one dimension."""
+
+    def of_each(tiles: np.ndarray, local: int | slice | np.ndarray) -> np.ndarray:
+        def key(tile: da.Array) -> Key:
+            return (*[slice(None)] * axis, local, *[slice(None)] * (tile.ndim - axis - 1))
+
+        return _map(lambda tile: _reads(tile).select(key(tile)), tiles)
+
+    stops = np.cumsum(_lengths(tiles, axis))
+    picked = np.arange(stops[-1])[part]
+    which = np.searchsorted(stops, picked, side="right")
+    local = picked - np.concatenate([[0], stops])[which]
+    if picked.ndim == 0:
+        return of_each(tiles.take(int(which), axis), int(local))
+    if not picked.size:
+        return of_each(tiles.take([0], axis), slice(0, 0))
+    borders = [0, *(np.flatnonzero(np.diff(which)) + 1).tolist(), len(picked)]
+    return np.concatenate(
+        [
+            of_each(tiles.take([int(which[start])], axis), _simplest(local[start:stop]))
+            for start, stop in pairwise(borders)
+        ],
+        axis,
+    )
+
+
+def _simplest(picked: np.ndarray) -> slice | np.ndarray:
+    """Spell evenly spaced positions as a slice."""
+    step = int(picked[1] - picked[0]) if len(picked) > 1 else 1
+    if step == 0 or (np.diff(picked) != step).any():
+        return picked
+    stop = int(picked[-1]) + (1 if step > 0 else -1)
+    return slice(int(picked[0]), stop if stop >= 0 else None, step)
+
+
+def _cut(tiles: np.ndarray, chunks: Chunks) -> da.Array:
+    """Chunk each tile at the borders that fall into it, and block them."""
+    stops = [np.cumsum(_lengths(tiles, axis)) for axis in range(tiles.ndim)]
+    borders = [np.cumsum(along) for along in chunks]
+    cut = np.empty(tiles.shape, object)
+    for at in np.ndindex(tiles.shape):
+        tile = tiles[at]
+        own = []
+        for axis, length in enumerate(tile.shape):
+            stop = stops[axis][at[axis]]
+            inside = borders[axis][(borders[axis] > stop - length) & (borders[axis] < stop)]
+            own.append(tuple(np.diff([0, *(inside - stop + length), length]).tolist()))
+        cut[at] = _reads(tile).rechunk(tuple(own))
+    return block(cut, chunks)
+
+
+def _zarr_chunks(chunks: tuple[int, ...]) -> tuple[int, ...]:
+    """Chunks that Zarr can take: the same, or all of the largest size and a rest."""
+    if len(set(chunks[:-1])) <= 1 and chunks[-1] <= chunks[0]:
+        return chunks
+    return uniform(max(chunks), sum(chunks))

@@ -1,0 +1,543 @@
+r"""Knows how a pattern is written, and how it takes a file name apart and puts one together.
+
+A pattern is a template, ``cell_ch{ch:d}_stack{stack:04d}.tif``, or a regular expression with
+named groups, ``ch(?P<ch>\d+)``. Its fields are called tokens. What a token *means* is not known
+here; names are only taken apart into numbers and text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import count
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+Value: TypeAlias = int | float | str | None
+
+# What a TIFF file's name may end in, and so what a template may leave off.
+_TIFF_ENDING = r"(?:\.ome)?\.(?:tiff?|btf|tf8|tf2)"
+_ENDING = re.compile(rf"(?:{_TIFF_ENDING}|\.lsm|\.stk)\Z", re.IGNORECASE)
+
+_PIECE = re.compile(
+    r"(?P<literal>[^\[\]{}]+)|(?P<brace>\{\{|\}\})|(?P<field>\{[^{}]*\})"
+    r"|(?P<opening>\[+)|(?P<closing>\]+)|(?P<stray>[{}])"
+)
+_FIELD = re.compile(r"(?P<name>[^:]*)(?::(?:(?P<pad>0?)(?P<width>[1-9][0-9]*))?(?P<kind>[dfslw]))?")
+_HOW = (
+    "write {token}, {token:d} (integer), {token:04d} (zero padded), {token:4d} (4 digits), "
+    "{token:f} (decimal), {token:s} (text), {token:l} (letters), {token:w} (letters and digits) "
+    "or {} (anything, not kept); [...] is an optional part; {{ }} [[ ]] are the characters"
+)
+
+# Whole columns are checked in one call; NUL cannot occur in a file name, so it separates values.
+# More than 18 digits do not fit an int64 and are an identifier, not a count.
+_INTEGER = r"-?[0-9]{1,18}"
+_DECIMAL = r"-?[0-9]{1,18}(?:\.[0-9]+)?"
+_INTEGERS = re.compile(rf"{_INTEGER}(?:\0{_INTEGER})*+")
+_DECIMALS = re.compile(rf"{_DECIMAL}(?:\0{_DECIMAL})*+")
+
+# Names taken apart at once.
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class _Field:
+    """One ``{token:spec}`` of a template; `name` is empty for ``{}``."""
+
+    name: str
+    kind: str = ""
+    width: int = 0
+    padded: bool = False
+
+    @property
+    def regex(self) -> str:
+        """The regular expression of the texts this field takes, named after its token."""
+        if not self.name:
+            return "[^/]*?"
+        match self.kind, self.width:
+            case "d", 0:
+                taken = "-?[0-9]+"
+            case "d", 1 if not self.padded:
+                taken = "[0-9]"
+            case "d", width:
+                # Zero padding counts the sign: -1 as 03d is -01.
+                more = "," if self.padded else ""
+                taken = f"[0-9]{{{width}{more}}}|-[0-9]{{{max(width - 1, 1)}{more}}}"
+            case "f", _:
+                taken = r"-?[0-9]+(?:\.[0-9]+)?"
+            case "l", _:
+                taken = r"[^\W\d_]+"
+            case "w", _:
+                taken = r"[^\W_]+"
+            case _:
+                taken = "[^/]+?"
+        return f"(?P<{self.name}>{taken})"
+
+    def write(self, value: object) -> str:
+        """Spell `value` as this field does."""
+        if self.kind == "d":
+            if int(value) != value:  # type: ignore[call-overload]
+                raise ValueError(f"{self.name}={value!r} is not an integer")
+            return format(int(value), f"0{self.width}d")  # type: ignore[call-overload]
+        if isinstance(value, float | np.floating):
+            return format(Decimal(repr(float(value))), "f")
+        return str(value)
+
+
+# A template is a sequence of literal text, fields and optional parts (themselves sequences).
+_Node: TypeAlias = "str | _Field | tuple[_Node, ...]"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    r"""How file names are written: a template, or a regular expression with named groups.
+
+    A *template* is a format string. ``{token}`` takes any text but "/" (the shortest that fits);
+    its type is decided by all names together: integer where every value is one, float where every
+    value is a decimal number, else text. ``{t:d}`` is a signed integer, ``{t:04d}`` has at least
+    4 digits, ``{t:4d}`` exactly 4 (for glued fields), ``{v:f}`` is a signed decimal number,
+    ``{n:s}`` text whatever it looks like, ``{w:l}`` letters, ``{w:w}`` letters and digits, and
+    ``{}`` anything, kept nowhere. ``[...]`` is an optional part (a token in it is missing where
+    the part is), and ``{{ }} [[ ]]`` are the characters themselves (``]]`` closes two parts where
+    two are open). Literal text is taken exactly, the extension in upper or lower case, and a
+    template without an extension takes that of any TIFF. A template with k slashes is compared
+    with the last k + 1 parts of a path.
+
+    A text with ``(?P<`` in it is a *regular expression*, searched for in the path relative to the
+    source; its named groups are the tokens, typed as ``{token}`` is.
+
+    Values of more than 18 digits, or written like ``1E05``, stay text.
+
+    Parameters
+    ----------
+    text : str
+        The template or regular expression.
+
+    Attributes
+    ----------
+    tokens : tuple of str
+        Names of the tokens, in the order in which they stand in the pattern.
+    is_template : bool
+        Whether `text` is a template, and so can `compose`.
+
+    Raises
+    ------
+    ValueError
+        Where `text` is neither; the message points at the place.
+
+    Notes
+    -----
+    A pattern is immutable and compares, hashes and pickles by its text. No method does any IO.
+
+    Examples
+    --------
+    >>> pattern = Pattern("{name}_ch{ch:d}_stack{stack:04d}[_{variant}].tif")
+    >>> pattern.parse("raw/cell_ch0_stack0012.tif")
+    {'name': 'cell', 'ch': 0, 'stack': 12, 'variant': None}
+    >>> pattern.compose(name="cell", ch=0, stack=12, variant="decon")
+    'cell_ch0_stack0012_decon.tif'
+    """
+
+    text: str
+    tokens: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    is_template: bool = field(init=False, compare=False, repr=False)
+    _kinds: Mapping[str, str] = field(init=False, compare=False, repr=False)
+    _places: tuple[int, ...] = field(init=False, compare=False, repr=False)
+    _nodes: tuple[_Node, ...] = field(init=False, compare=False, repr=False)
+    _find: Callable[[str], re.Match[str] | None] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Compile the text, once."""
+        is_template = "(?P<" not in self.text
+        nodes: tuple[_Node, ...] = ()
+        kinds: dict[str, str] = {}
+        if is_template:
+            nodes = _read_template(self.text)
+            kinds = {node.name: node.kind for node in _fields(nodes)}
+            regex = re.compile(_template_regex(nodes))
+        else:
+            try:
+                regex = re.compile(self.text)
+            except re.error as error:
+                problem = f"not a regular expression: {error.msg}"
+                how = "a token is written (?P<token>...)"
+                raise _invalid(self.text, error.pos or 0, problem, how) from None
+        attributes = {
+            "tokens": tuple(regex.groupindex),
+            "is_template": is_template,
+            "_kinds": kinds,
+            "_nodes": nodes,
+            "_places": tuple(place - 1 for place in regex.groupindex.values()),
+            "_find": regex.search,
+        }
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
+
+    def __reduce__(self) -> tuple[type[Pattern], tuple[str]]:
+        """Pickle the text only."""
+        return Pattern, (self.text,)
+
+    def __str__(self) -> str:
+        """Return the text."""
+        return self.text
+
+    def parse(self, name: str) -> dict[str, Value] | None:
+        """Take one name apart.
+
+        Parameters
+        ----------
+        name : str
+            A path relative to the source, with "/" between its parts.
+
+        Returns
+        -------
+        dict of str to int, float, str or None, or None
+            The value of each token, None for one in an optional part that is absent; None in all
+            where the name does not fit.
+
+        Examples
+        --------
+        >>> Pattern("{well:l}{col:02d}_z{z:f}").parse("plate/B03_z-1.5.ome.tif")
+        {'well': 'B', 'col': 3, 'z': -1.5}
+        """
+        found = self._find(name)
+        if found is None:
+            return None
+        return {
+            token: _typed([text], self._kinds.get(token, "")).tolist()[0] if text else None
+            for token, text in found.groupdict().items()
+        }
+
+    def parse_names(
+        self, names: Sequence[str]
+    ) -> tuple[np.ndarray, dict[str, pd.Series | np.ndarray]]:
+        """Take many names apart, and decide the type of each token from all of them.
+
+        Parameters
+        ----------
+        names : sequence of str, length n
+            Paths relative to the source, with "/" between their parts.
+
+        Returns
+        -------
+        fits : ndarray of bool, shape (n,)
+            Which names fit the pattern.
+        columns : dict of str to array-like of shape (number that fit,)
+            One column a token: int64, float64 or object (text). A token that is missing in some
+            names gives a nullable "Int64" or "Float64" Series, or an object array with None.
+
+        Examples
+        --------
+        >>> fits, columns = Pattern("{name}_{z}.tif").parse_names(["a_1.tif", "log", "b_02.tif"])
+        >>> fits.tolist(), columns["name"].tolist(), columns["z"].tolist()
+        ([True, False, True], ['a', 'b'], [1, 2])
+        """
+        columns = [_Column(self._kinds.get(token, "")) for token in self.tokens]
+        fits = np.zeros(len(names), bool)
+        # A block at a time, so that the texts of one are gone before the next ones are made.
+        for start in range(0, len(names), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            found = [
+                one.groups() if (one := self._find(name)) is not None else None
+                for name in names[block]
+            ]
+            fits[block] = [groups is not None for groups in found]
+            texts = list(zip(*[groups for groups in found if groups is not None], strict=True))
+            if texts:
+                for column, place in zip(columns, self._places, strict=True):
+                    column.add(texts[place])
+        return fits, {
+            token: column.values() for token, column in zip(self.tokens, columns, strict=True)
+        }
+
+    def accounts_for(self, name: str, free: Iterable[str] = ()) -> int | None:
+        """Count the characters of a name that the pattern fixes or takes for a token.
+
+        Parameters
+        ----------
+        name : str
+            A path relative to the source, with "/" between its parts.
+        free : iterable of str, optional
+            Tokens that take any text, and so account for nothing.
+
+        Returns
+        -------
+        int or None
+            None where the name does not fit.
+
+        Examples
+        --------
+        >>> Pattern("{name}_z{z:d}.tif").accounts_for("raw/cell_z01.tif", free=["name"])
+        8
+        """
+        found = self._find(name)
+        if found is None:
+            return None
+        return len(found[0]) - sum(len(found[token] or "") for token in free)
+
+    def compose(self, **values: object) -> str:
+        """Write the name of a file, such that `parse` gives the values back.
+
+        Parameters
+        ----------
+        **values : int, float, str or None
+            The value of each token. An optional part is left out where one of its tokens is None,
+            NaN or absent.
+
+        Returns
+        -------
+        str
+            The name, with ".tif" where the template has no extension.
+
+        Raises
+        ------
+        ValueError
+            For a regular expression or a template with ``{}``, which cannot be written; for an
+            unknown or missing token; for a value that would not come back.
+
+        Examples
+        --------
+        >>> Pattern("{well}/z{z:03d}[_t{t:d}]").compose(well="A1", z=7)
+        'A1/z007.tif'
+        """
+        if not self.is_template:
+            raise ValueError(f"a regular expression cannot compose names: {self.text}")
+        given = {token: value for token, value in values.items() if not pd.isna(value)}  # type: ignore[call-overload]
+        if unknown := sorted(given.keys() - set(self.tokens)):
+            raise ValueError(f"no such token in {self.text}: {', '.join(unknown)}")
+        name = _write(self._nodes, given, self.text)
+        if not _ENDING.search(self.text):
+            name += ".tif"
+        parsed = self.parse(name) or {}
+        if lost := [token for token, value in given.items() if parsed.get(token) != value]:
+            shown = ", ".join(f"{token}={given[token]!r}" for token in lost[:5])
+            raise ValueError(
+                f"{self.text} would write {name!r}, from which {shown} cannot be read back; "
+                "{token:s} keeps text that looks like a number, and a part is written only with "
+                "all of its tokens"
+            )
+        return name
+
+    def explain(self, name: str) -> str:
+        """Show how far the pattern and a name agree, and where they part.
+
+        Parameters
+        ----------
+        name : str
+            A path relative to the source, with "/" between its parts.
+
+        Returns
+        -------
+        str
+            Name and pattern below each other, a caret under the place where each stops to fit.
+
+        Examples
+        --------
+        >>> print(Pattern("{name}_ch{ch:d}_z{z:d}").explain("cell_ch0_t4.tif"))
+        cell_ch0_t4.tif
+                 ^ does not fit
+        {name}_ch{ch:d}_z{z:d}
+                        ^ z{z:d}
+        """
+        if self.parse(name) is not None:
+            return f"{name}\nfits {self.text}"
+        if self.is_template:
+            name = "/".join(name.split("/")[-1 - self.text.count("/") :])
+        agreed, end = next(
+            (length, found.end())
+            for length in range(len(self.text), -1, -1)
+            if (found := self._begins(length, name))
+        )
+        wanted = self.text[agreed:] or "the end of the name"
+        lines = [name, " " * end + "^ does not fit", self.text, " " * agreed + f"^ {wanted}"]
+        regex = _template_regex(self._nodes) if self.is_template else self.text
+        if re.compile(regex, re.IGNORECASE).search(name):
+            lines.append("They differ in upper and lower case only.")
+        return "\n".join(lines)
+
+    def _begins(self, length: int, name: str) -> re.Match[str] | None:
+        """Compare a name with the first `length` characters of the pattern, if they are one."""
+        part = self.text[:length]
+        try:
+            if self.is_template:
+                return re.match(_regex(_read_template(part, partial=True)), name)
+            return re.search(part, name)
+        except (ValueError, re.error):
+            return None
+
+
+def _invalid(text: str, place: int, problem: str, how: str = _HOW) -> ValueError:
+    """Point at the place where a pattern goes wrong, and say how it is written."""
+    return ValueError(f"{problem}\n  {text}\n  {' ' * place}^\n{how}")
+
+
+def _read_template(text: str, *, partial: bool = False) -> tuple[_Node, ...]:
+    """Read a template; in a `partial` one, optional parts may still be open."""
+    parts: list[list[_Node]] = [[]]
+    opened: list[int] = []
+    seen: set[str] = set()
+    for piece in _PIECE.finditer(text):
+        run, place = piece.group(), piece.start()
+        match piece.lastgroup:
+            case "literal":
+                parts[-1].append(run)
+            case "brace":
+                parts[-1].append(run[0])
+            case "field":
+                token = _read_field(text, place, run[1:-1])
+                if token.name in seen:
+                    raise _invalid(text, place, f"token {token.name!r} is there twice")
+                seen |= {token.name} - {""}
+                parts[-1].append(token)
+            case "opening":
+                if len(run) % 2:
+                    parts.append([])
+                    opened.append(place)
+                parts[-1].append("[" * (len(run) // 2))
+            case "closing":
+                left = len(run)
+                while left:
+                    if left > 1 and len(opened) < 2:
+                        parts[-1].append("]")
+                        left -= 2
+                    elif opened:
+                        opened.pop()
+                        closed = tuple(parts.pop())
+                        parts[-1].append(closed)
+                        left -= 1
+                    else:
+                        raise _invalid(text, place, 'this "]" closes nothing')
+            case _:
+                raise _invalid(text, place, f'unbalanced "{run}"')
+    if opened and not partial:
+        raise _invalid(text, opened[-1], 'this "[" is never closed')
+    return tuple(node for part in parts for node in part if node != "")
+
+
+def _read_field(text: str, place: int, inside: str) -> _Field:
+    """Read what stands between the braces of a field."""
+    spec = _FIELD.fullmatch(inside)
+    if not inside:
+        return _Field("")
+    if spec is None or (spec["width"] and spec["kind"] != "d"):
+        raise _invalid(text, place, f"no such type of token: {{{inside}}}")
+    if not spec["name"].isidentifier():
+        raise _invalid(text, place, f"{spec['name']!r} cannot be the name of a token")
+    return _Field(spec["name"], spec["kind"] or "", int(spec["width"] or 0), bool(spec["pad"]))
+
+
+def _fields(nodes: tuple[_Node, ...]) -> list[_Field]:
+    """All fields of a template, optional ones too."""
+    found: list[_Field] = []
+    for node in nodes:
+        if isinstance(node, _Field):
+            found.append(node)
+        elif isinstance(node, tuple):
+            found.extend(_fields(node))
+    return found
+
+
+def _regex(nodes: tuple[_Node, ...]) -> str:
+    """Write a template's nodes as a regular expression, its ending and folders left alone."""
+    written = []
+    for node in nodes:
+        match node:
+            case str():
+                written.append(re.escape(node))
+            case _Field():
+                written.append(node.regex)
+            case _:
+                written.append(f"(?:{_regex(node)})?")
+    return "".join(written)
+
+
+def _template_regex(nodes: tuple[_Node, ...]) -> str:
+    """Write a template as the regular expression that a whole path must match."""
+    last = nodes[-1] if nodes else ""
+    ending = _ENDING.search(last) if isinstance(last, str) else None
+    if ending is None:
+        body, suffix = _regex(nodes), _TIFF_ENDING
+    else:
+        body = _regex((*nodes[:-1], ending.string[: ending.start()]))
+        suffix = re.escape(ending.group())
+    # Searched for, from the start of any folder: the leftmost match has all optional folders.
+    return rf"(?<![^/]){body}(?i:{suffix})\Z"
+
+
+def _write(nodes: tuple[_Node, ...], values: Mapping[str, object], text: str) -> str:
+    """Write a sequence of nodes; every token directly in it must have a value."""
+    own = [node for node in nodes if isinstance(node, _Field)]
+    if any(not node.name for node in own):
+        raise ValueError(f"{{}} keeps nothing, so this pattern cannot compose names: {text}")
+    if lacking := [node.name for node in own if node.name not in values]:
+        raise ValueError(f"{text} also needs a value for: {', '.join(lacking)}")
+    written = []
+    for node in nodes:
+        match node:
+            case str():
+                written.append(node)
+            case _Field():
+                written.append(node.write(values[node.name]))
+            case _ if _is_given(node, values):
+                written.append(_write(node, values, text))
+    return "".join(written)
+
+
+def _is_given(part: tuple[_Node, ...], values: Mapping[str, object]) -> bool:
+    """Whether an optional part has all it says: its own tokens, or those of a part in it."""
+    own = [node.name in values for node in part if isinstance(node, _Field)]
+    if own:
+        return all(own)
+    return any(_is_given(node, values) for node in part if isinstance(node, tuple))
+
+
+def _typed(texts: Sequence[str], kind: str) -> np.ndarray:
+    """Turn the texts of one token into int64, float64 or object, whichever all of them are."""
+    if kind not in ("s", "l", "w"):
+        joined = "\0".join(texts)
+        if kind != "f" and _INTEGERS.fullmatch(joined):
+            return np.array(list(map(int, texts)), np.int64)
+        if _DECIMALS.fullmatch(joined):
+            return np.array(list(map(float, texts)), np.float64)
+    return np.array(texts, dtype=object)
+
+
+class _Column:
+    """The texts of one token as they come in: each is kept once, and numbered."""
+
+    def __init__(self, kind: str) -> None:
+        """Begin with no text."""
+        self.kind = kind
+        self.numbers: defaultdict[str | None, int] = defaultdict(count().__next__)
+        self.rows: list[np.ndarray] = []
+
+    def add(self, texts: tuple[str | None, ...]) -> None:
+        """Take in the texts of some more names."""
+        if texts.count(texts[0]) == len(texts):  # most tokens seldom change from name to name
+            self.rows.append(np.full(len(texts), self.numbers[texts[0]]))
+        else:
+            self.rows.append(np.fromiter(map(self.numbers.__getitem__, texts), int, len(texts)))
+
+    def values(self) -> pd.Series | np.ndarray:
+        """Decide the type, and give one value a name."""
+        rows = np.concatenate(self.rows) if self.rows else np.empty(0, int)
+        # An empty text, which only a regular expression can give, is as good as none.
+        known = [text for text in self.numbers if text]
+        gaps = np.array([not text for text in self.numbers], bool)
+        typed = _typed(known, self.kind)
+        values = np.full(len(gaps), None if typed.dtype == object else 0, typed.dtype)
+        values[~gaps] = typed
+        column: np.ndarray = values[rows]
+        if typed.dtype == object or not gaps.any():
+            return column
+        array = pd.arrays.IntegerArray if typed.dtype == np.int64 else pd.arrays.FloatingArray
+        series: pd.Series = pd.Series(array(column, gaps[rows]))
+        return series

@@ -1,0 +1,167 @@
+"""What the coordinates and attributes of a Dataset say about its files."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from xarray_tiffstack._grid import FIRST, counter_gaps
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was understood of a source, and what is missing or was left out."""
+
+    source: str
+    """Folder that holds the files."""
+    convention: str | None
+    """Name of the naming convention, None for a pattern of the user's own."""
+    pattern: str | None
+    """Pattern that read the names."""
+    reasons: list[str] = field(default_factory=list)
+    """Why that pattern was chosen, and what came second."""
+    cells: int = 0
+    """Combinations of labels."""
+    matched: int = 0
+    """Files that stand in a cell."""
+    missing: list[dict[str, Any]] = field(default_factory=list)
+    """Labels of the cells without a file."""
+    gaps: dict[str, list[int]] = field(default_factory=dict)
+    """Counts that no file has, between the first and the last of a dimension's labels."""
+    duplicates: list[str] = field(default_factory=list)
+    """Files left out because another stands in their cell."""
+    unmatched: list[str] = field(default_factory=list)
+    """TIFFs whose names do not fit the pattern."""
+    aside: list[str] = field(default_factory=list)
+    """Files of the format that are no raw image data, with the reason."""
+    unreadable: list[str] = field(default_factory=list)
+    """Files that could not be opened to find the shape, with the reason."""
+    other_size: list[str] = field(default_factory=list)
+    """Files whose size in bytes differs from most others'."""
+    absent: list[str] = field(default_factory=list)
+    """Files that are no longer there."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the fields as plain lists, numbers and text, as JSON takes them."""
+        return asdict(self)
+
+    def _lines(self) -> list[tuple[str, str, list[str]]]:
+        """Heading, figure and items of each section."""
+        named = f"{self.convention}: " if self.convention else ""
+        head = [
+            ("source", self.source, []),
+            ("names read by", f"{named}{self.pattern}", self.reasons),
+            ("files", f"{self.matched} in {self.cells} cells", []),
+        ]
+        missing = [", ".join(f"{k}={v}" for k, v in cell.items()) for cell in self.missing]
+        gaps = [f"{name}: {', '.join(map(str, n[:20]))}" for name, n in self.gaps.items()]
+        lists = [
+            ("missing", missing),
+            ("gaps in counters", gaps),
+            ("duplicates", self.duplicates),
+            ("unmatched", self.unmatched),
+            ("set aside", self.aside),
+            ("unreadable", self.unreadable),
+            ("of another size", self.other_size),
+            ("no longer there", self.absent),
+        ]
+        return head + [(name, str(len(items)), items) for name, items in lists]
+
+    def __str__(self) -> str:
+        lines = []
+        for name, figure, items in self._lines():
+            lines.append(f"{name:>17}  {figure}")
+            lines += [f"{'':>19}- {item}" for item in items[:FIRST]]
+            if len(items) > FIRST:
+                lines.append(f"{'':>19}... and {len(items) - FIRST} more")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for name, figure, items in self._lines():
+            listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
+            if len(items) > FIRST:
+                listed = f"<details><summary>all</summary><ul>{listed}</ul></details>"
+            elif items:
+                listed = f"<ul>{listed}</ul>"
+            rows.append(
+                f"<tr><th style='text-align:right'>{name}</th>"
+                f"<td style='text-align:left'>{html.escape(figure)}{listed}</td></tr>"
+            )
+        return f"<table>{''.join(rows)}</table>"
+
+
+def file_table(dataset: xr.Dataset) -> pd.DataFrame:
+    """Path of the file of every cell, indexed by labels; see ``ds.tiffstack.files``."""
+    below = _coordinate(dataset, "path")
+    source = dataset.attrs.get("source", "")
+    paths = [os.path.join(source, path) if path else None for path in below.values.ravel()]
+    index = None
+    if below.dims:
+        labels = [
+            below.indexes[d] if d in below.indexes else pd.RangeIndex(below.sizes[d], name=d)
+            for d in below.dims
+        ]
+        index = pd.MultiIndex.from_product(labels) if len(labels) > 1 else labels[0]
+    return pd.DataFrame({"path": pd.Series(paths, index=index, dtype=object)})
+
+
+def make_report(dataset: xr.Dataset) -> Report:
+    """Read the report off a Dataset, and the files' sizes off the disk."""
+    files = file_table(dataset)
+    image = dataset.get("image", xr.DataArray())
+    paths = files["path"].dropna().tolist()
+    sizes = {path: _size(path) for path in paths}
+    present = _coordinate(dataset, "present")
+    holes = np.argwhere(~present.values.astype(bool))
+    labels = {str(d): present[d].values for d in present.dims}
+    usual, share = next(iter(Counter(sizes.values()).most_common(1)), (None, 0))
+    uneven = [p for p, n in sizes.items() if n is not None and n != usual]
+    lists = ("reasons", "duplicates", "unmatched", "aside", "unreadable")
+    source = dataset.attrs.get("source", "")
+    return Report(
+        source=source,
+        convention=image.attrs.get("convention"),
+        pattern=image.attrs.get("pattern"),
+        cells=len(files),
+        matched=len(paths),
+        missing=[
+            {d: _plain(values[i]) for (d, values), i in zip(labels.items(), at, strict=True)}
+            for at in holes
+        ],
+        gaps={d: gap for d in labels if len(gap := counter_gaps(np.asarray(labels[d]))) > 0},
+        # Sizes of compressed files all differ, which says nothing about the pixels.
+        other_size=[os.path.relpath(p, source) for p in uneven] if share * 2 > len(paths) else [],
+        absent=[os.path.relpath(p, source) for p, n in sizes.items() if n is None],
+        **{name: list(dataset.attrs.get(name, [])) for name in lists},
+    )
+
+
+def _coordinate(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    if name not in dataset.variables:
+        raise ValueError(
+            f"this Dataset has no coordinate {name!r}; open the files with "
+            'xarray.open_dataset(source, engine="tiffstack")'
+        )
+    return dataset[name]
+
+
+def _plain(label: Any) -> Any:
+    """Give a label as a Python number or text."""
+    return label.item() if isinstance(label, np.generic) else label
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None

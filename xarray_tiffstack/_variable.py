@@ -1,0 +1,120 @@
+"""How xarray's own selections reach the files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from dask.array.core import normalize_chunks
+from xarray.core.indexing import (
+    CopyOnWriteArray,
+    IndexingSupport,
+    MemoryCachedArray,
+    VectorizedIndexer,
+    apply_indexer,
+    as_indexable,
+    decompose_indexer,
+)
+
+from xarray_tiffstack._array import source_of
+from xarray_tiffstack._mosaic import tiles_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from xarray_tiffstack._array import Key, Reads
+    from xarray_tiffstack._mosaic import Tiles
+
+
+class FileVariable(xr.Variable):
+    """Variable whose selections, transposes and rechunks are made on the files.
+
+    Its data are plain dask arrays; where they are a mere view of files, a selection gives a
+    narrower view instead of a slice on top, whatever was selected before.
+
+    Under `xarray.open_dataset` it also stays what it is. Without ``chunks=`` xarray wraps the
+    data of every backend in a caching array (it assigns ``variable.data``): dask arrays too,
+    whose chunks, and with them streaming, are then lost; and coordinates in memory, whose values
+    the repr then hides.
+    """
+
+    __slots__ = ()
+
+    @property
+    def data(self) -> Any:
+        """The array of this variable."""
+        return super().data
+
+    @data.setter
+    def data(self, data: Any) -> None:
+        if not isinstance(data, (CopyOnWriteArray, MemoryCachedArray)):
+            xr.Variable.data.fset(self, data)  # type: ignore[attr-defined]
+
+    @property
+    def _files(self) -> Reads | Tiles | None:
+        return source_of(self._data) or tiles_of(self._data)
+
+    def __getitem__(self, key: Any) -> FileVariable:
+        """Select; see `xarray.Variable`."""
+        files = self._files
+        if files is None:
+            return super().__getitem__(key)
+        dims, indexer, order = self._broadcast_indexes(key)  # type: ignore[no-untyped-call]
+        if not isinstance(indexer, VectorizedIndexer):
+            return self._finalize_indexing_result(dims, files.select(self._key(indexer.tuple)))
+        # Points: first the planes and rows that have any, then the points in them.
+        outer, points = decompose_indexer(indexer, self.shape, IndexingSupport.OUTER)
+        narrow = files.select(self._key(outer.tuple))
+        data = apply_indexer(as_indexable(narrow), points)  # type: ignore[no-untyped-call]
+        if order:
+            data = np.moveaxis(data, range(len(order)), order)
+        return self._finalize_indexing_result(dims, data)
+
+    def _key(self, key: tuple[Any, ...]) -> Key:
+        """Normalize what xarray gives for each dimension: ints, slices, 1-d integer arrays."""
+        parts: list[int | slice | np.ndarray] = []
+        for part, length in zip(key, self.shape, strict=True):
+            if isinstance(part, slice):
+                parts.append(part)
+                continue
+            at = np.asarray(part)
+            if at.size and not -length <= at.min() <= at.max() < length:
+                raise IndexError(f"{part} is out of bounds for a dimension of size {length}")
+            at = np.where(at < 0, at + length, at)
+            parts.append(at if at.ndim else int(at))
+        return tuple(parts)
+
+    def transpose(self, *dim: Any, **options: Any) -> FileVariable:
+        """Reorder the dimensions; see `xarray.Variable.transpose`."""
+        moved = super().transpose(*dim, **options)
+        files = self._files
+        if files is None or moved is self:
+            return moved
+        order = tuple(self.dims.index(d) for d in moved.dims)
+        return moved._replace(data=files.transpose(order))
+
+    def chunk(  # type: ignore[override]
+        self,
+        chunks: Any = None,
+        **options: Any,
+    ) -> FileVariable:
+        """Cut into chunks; see `xarray.Variable.chunk`."""
+        if chunks is None:
+            chunks = {}
+        files = self._files
+        if files is None:
+            # Text stays in memory: nobody can save a dask array of objects without a warning.
+            return self if self.dtype == object else super().chunk(chunks, **options)
+        old_chunks = files.chunks
+        sizes: dict[Hashable, Any] | Any = chunks
+        if isinstance(chunks, dict) or chunks is None:
+            named = {**(chunks or {}), **{d: options[d] for d in self.dims if d in options}}
+            sizes = tuple(
+                old if named.get(dim) is None else named[dim]
+                for dim, old in zip(self.dims, old_chunks, strict=True)
+            )
+        target = normalize_chunks(sizes, self.shape, dtype=self.dtype, previous_chunks=old_chunks)
+        if target == old_chunks:
+            return self._replace()
+        return self._replace(data=files.rechunk(target))

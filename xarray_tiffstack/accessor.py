@@ -1,0 +1,117 @@
+"""What is done to an opened Dataset: ``ds.tiffstack``, and the door to cupy-xarray.
+
+Imported with every engine that xarray looks up, so it imports nothing heavy itself.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xarray_tiffstack._report import Report
+
+
+@xr.register_dataset_accessor("tiffstack")  # type: ignore[no-untyped-call]
+class TiffstackAccessor:
+    """What a Dataset from a folder of TIFFs knows of its files.
+
+    Works on what ``xarray.open_dataset(..., engine="tiffstack")`` gives, after any selection,
+    and on a Dataset read back from a store, as far as the coordinates ``path`` and ``present``
+    are still there.
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self._dataset = dataset
+
+    @property
+    def files(self) -> pd.DataFrame:
+        """The file of every cell: one row a cell, indexed by the labels of the dimensions.
+
+        Costs no IO. The column ``path`` holds absolute paths, None where there is no file.
+
+        Raises
+        ------
+        ValueError
+            The Dataset has no coordinate ``path``.
+
+        Examples
+        --------
+        >>> import numpy as np, tifffile, xarray as xr
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> folder = TemporaryDirectory()
+        >>> for t in (0, 2):
+        ...     path = Path(folder.name, f"cell_t{t}.tif")
+        ...     tifffile.imwrite(path, np.full((8, 8), t, "uint16"))
+        >>> ds = xr.open_dataset(folder.name, engine="tiffstack", pattern="cell_t{t:d}.tif")
+        >>> files = ds.tiffstack.files
+        >>> files.path.map(lambda path: Path(path).name)
+        t
+        0    cell_t0.tif
+        2    cell_t2.tif
+        Name: path, dtype: ...
+        >>> folder.cleanup()
+        """
+        from xarray_tiffstack._report import file_table
+
+        return file_table(self._dataset)
+
+    def report(self) -> Report:
+        """Say what was understood, and what is missing or was left out.
+
+        Costs one ``stat`` of each file, to find those of another size; none is opened.
+
+        Returns
+        -------
+        Report
+            Prints as text, and as a table in a notebook; its fields are lists.
+
+        Examples
+        --------
+        >>> import numpy as np, tifffile, xarray as xr
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> folder = TemporaryDirectory()
+        >>> for t in (0, 1, 3):
+        ...     path = Path(folder.name, f"cell_t{t}.tif")
+        ...     tifffile.imwrite(path, np.full((8, 8), t, "uint16"))
+        >>> ds = xr.open_dataset(folder.name, engine="tiffstack", pattern="cell_t{t:d}.tif")
+        >>> report = ds.tiffstack.report()
+        >>> report.matched, report.missing, report.gaps
+        (3, [], {'t': [2]})
+        >>> folder.cleanup()
+        """
+        from xarray_tiffstack._report import make_report
+
+        return make_report(self._dataset)
+
+
+class _CupyDoor:
+    """Imports cupy-xarray when ``.cupy`` is first asked for; its accessor then takes this place.
+
+    On the class it looks absent, so that cupy-xarray registers itself without a warning.
+    """
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            raise AttributeError(f"{owner.__name__}.cupy is registered by cupy-xarray")
+        absent = [name for name in ("cupy", "cupy_xarray") if find_spec(name) is None]
+        if absent:
+            raise ImportError(
+                f".cupy needs {' and '.join(absent)}: install cupy for your CUDA version "
+                "(pip install cupy-cuda12x, or cupy-cuda13x) and cupy-xarray "
+                '(pip install "xarray-tiffstack[gpu]")'
+            )
+        import cupy_xarray  # noqa: F401 - registers the accessor over this object
+
+        return instance.cupy  # type: ignore[attr-defined]
+
+
+for _cls in (xr.DataArray, xr.Dataset):
+    if not hasattr(_cls, "cupy"):
+        setattr(_cls, "cupy", _CupyDoor())  # noqa: B010 - unknown to the type of the class

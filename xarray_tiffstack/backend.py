@@ -1,0 +1,134 @@
+"""The door that `xarray.open_dataset(..., engine="tiffstack")` opens.
+
+xarray loads this module whenever it looks for any engine, so it imports nothing heavy: tifffile,
+dask, pandas and the rest come in when a folder is opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from xarray.backends import BackendEntrypoint
+
+import xarray_tiffstack.accessor  # noqa: F401 - registers ds.tiffstack and da.cupy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pandas as pd
+    import xarray as xr
+
+    from xarray_tiffstack._conventions import Convention
+    from xarray_tiffstack._pattern import Pattern
+    from xarray_tiffstack._scan import Source
+
+
+class TiffstackBackendEntrypoint(BackendEntrypoint):
+    """Open a folder of microscopy TIFFs, by the names of its files, as one labelled Dataset.
+
+    Use it as ``xarray.open_dataset(source, engine="tiffstack")``.
+    """
+
+    description = "Open a folder of microscopy TIFFs by the names of its files"
+    open_dataset_parameters = (
+        "filename_or_obj",
+        "pattern",
+        "missing",
+        "duplicates",
+        "unmatched",
+        "fill_value",
+        "voxel_size",
+        "drop_variables",
+    )
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Never claim a source unasked: a TIFF or a folder may be another reader's."""
+        return False
+
+    def open_dataset(  # type: ignore[override]
+        self,
+        filename_or_obj: Source | pd.DataFrame,
+        *,
+        pattern: str | Pattern | Convention | None = None,
+        missing: Literal["fill", "raise"] = "fill",
+        duplicates: Literal["raise", "first", "last"] = "raise",
+        unmatched: Literal["warn", "ignore", "raise"] = "warn",
+        fill_value: float = 0,
+        voxel_size: float | Sequence[float] | Mapping[str, float] | None = None,
+        drop_variables: str | Iterable[str] | None = None,
+    ) -> xr.Dataset:
+        """Open a source as one labelled, lazy, dask-backed Dataset.
+
+        Costs one listing of the folders and the opening of one file; pixels are read when they
+        are asked for, and only as far as they are asked for.
+
+        Parameters
+        ----------
+        filename_or_obj : str, path, iterable of paths, or pandas.DataFrame
+            A folder (with its subfolders), a glob, paths of files, or a file table from
+            `xarray_tiffstack.scan`.
+        pattern : str, Pattern or Convention, optional
+            How names are read: a template (``"img_t{t:d}_c{c:d}.tif"``), a regular expression
+            with named groups, or the name of a convention. By default the convention is
+            recognised from the names.
+        missing : {"fill", "raise"}
+            What to do where a combination of labels has no file: fill its pixels with
+            `fill_value` and set ``present`` to False there, or refuse.
+        duplicates : {"raise", "first", "last"}
+            What to do where two files stand for the same labels: refuse, or keep the first or
+            the last in the order of their paths.
+        unmatched : {"warn", "ignore", "raise"}
+            What to do about TIFFs whose names do not fit the pattern. They are listed in
+            ``ds.tiffstack.report()`` in any case.
+        fill_value : number
+            Pixel value where there is no file.
+        voxel_size : number, sequence or mapping, optional
+            Distance of neighbouring voxels in micrometers, for the coordinates ``z``, ``y`` and
+            ``x``: one number for all, (z, y, x), or ``{"z": 0.5, "y": 0.1, "x": 0.1}``.
+        drop_variables : str or iterable of str, optional
+            Variables to leave out.
+
+        Returns
+        -------
+        xarray.Dataset
+            With the variable ``image``: one dimension for each token that tells files apart,
+            then those of one file (``z``, ``y``, ``x``).
+
+        Raises
+        ------
+        FileNotFoundError
+            The source is absent or holds no TIFF.
+        OSError
+            No file of it can be read.
+        ValueError
+            A keyword has no such value, no name fits the pattern, or files cannot be placed
+            without guessing.
+
+        Examples
+        --------
+        >>> import numpy as np, tifffile, xarray as xr
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> folder = TemporaryDirectory()
+        >>> for t in range(12):
+        ...     path = Path(folder.name, f"cell_t{t}.tif")
+        ...     tifffile.imwrite(path, np.full((8, 8), t, "uint16"))
+        >>> ds = xr.open_dataset(folder.name, engine="tiffstack", pattern="cell_t{t:d}.tif")
+        >>> ds.image.sizes
+        Frozen({'t': 12, 'y': 8, 'x': 8})
+        >>> int(ds.image.sel(t=10).max())
+        10
+        >>> folder.cleanup()
+        """
+        from xarray_tiffstack._dataset import open_stack
+
+        return open_stack(
+            filename_or_obj,
+            pattern=pattern,
+            missing=missing,
+            duplicates=duplicates,
+            unmatched=unmatched,
+            fill_value=fill_value,
+            voxel_size=voxel_size,
+            drop_variables=drop_variables,
+        )
