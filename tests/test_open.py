@@ -194,7 +194,8 @@ def test_pieces_continue_the_volume_along_z(tmp_path: Path) -> None:
     both = np.concatenate([pixels(1, (5, 6, 8)), pixels(10, (2, 6, 8))])
     np.testing.assert_array_equal(ds.image.sel(channel=560, stack=0), both)
     np.testing.assert_array_equal(ds.image.sel(channel=560, stack=0).isel(z=5), both[5])
-    assert ds.present.dims == ("channel", "stack")
+    assert ds.present.dims == ("channel", "stack", "tile_z")
+    assert ds.part.values.tolist() == [0] * 5 + [1] * 2
 
 
 def test_iterations_of_a_script_are_a_dimension(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ import pandas as pd
 from xarray_tiffstack._conventions import DIMS, VOCABULARY, Convention, Token
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 FIRST = 5  # how many offenders an error names
 UNKNOWN = Token("axis")
@@ -74,6 +74,7 @@ def make_grid(
     table: pd.DataFrame,
     convention: Convention | None = None,
     *,
+    tiles: Iterable[str] = (),
     duplicates: Literal["raise", "first", "last"] = "raise",
 ) -> Grid:
     """Place the files of a table along labelled dimensions.
@@ -84,6 +85,8 @@ def make_grid(
         One row a file: `path`, and one column a token.
     convention
         What the tokens mean; by default their names decide.
+    tiles
+        Tokens that count the tiles of a mosaic: dimensions where they vary, whatever others say.
     duplicates
         What to do where two files stand in one cell: "raise", or keep the "first" or the "last"
         in the order of the table.
@@ -102,7 +105,8 @@ def make_grid(
         for name, token in tokens.items()
         if token.role not in {"random", "variant"} or table[name].notna().all()
     }
-    dims, columns = _dimensions(columns, tokens, convention)
+    counted = {token.lstrip("-") for token in tiles}
+    dims, columns = _dimensions(columns, tokens, convention, counted)
     for name in dims:
         _refuse_gaps_in_column(table, name, columns[name])
     shape = tuple(len(columns[name].values) for name in dims)
@@ -258,7 +262,10 @@ def _told_apart(columns: Sequence[_Column]) -> bool:
 
 
 def _dimensions(
-    columns: dict[str, _Column], tokens: Mapping[str, Token], convention: Convention | None
+    columns: dict[str, _Column],
+    tokens: Mapping[str, Token],
+    convention: Convention | None,
+    tiles: Collection[str],
 ) -> tuple[tuple[str, ...], dict[str, _Column]]:
     """Choose the dimensions; gives the columns back with `channel` among them."""
     columns = _with_channel(columns, tokens)
@@ -270,17 +277,21 @@ def _dimensions(
     axes = [n for n in columns if role[n] in {"axis", "tile", "piece", "variant"}]
     if convention is None and not _told_apart([columns[n] for n in axes]):
         axes += [n for n in columns if role[n] == "clock"]
-    axes.sort(key=lambda n: (rank.get(n, len(rank)), n))
+    axes.sort(key=lambda n: rank.get(n, rank["z"] - 0.5))
     kept = [n for n in axes if columns[n].varies or n in always]
+    fixed = {*always, *tiles}
+    counted = [columns[n] for n in kept if n in tiles]
     known = {*rank, *VOCABULARY}
-    for name in reversed([n for n in kept if n not in always]):
+    for name in reversed([n for n in kept if n not in fixed]):
         others = [columns[n] for n in kept if n != name]
         single = any(
             _determines([other], columns[name])
             and (not _determines([columns[name]], other) or _before(kept, columns, other, name))
             for other in others
         )
-        joint = name not in known and bool(others) and _determines(others, columns[name])
+        # Of tokens with a meaning of their own, only those of a tile are given up that easily.
+        others = counted if name in known else others
+        joint = bool(others) and _determines(others, columns[name])
         if name != "channel" and (single or joint):
             kept.remove(name)
     return tuple(kept), columns

@@ -1,8 +1,8 @@
-"""How the arrays of tiles are blocked into one, so that a selection still reaches each tile."""
+"""How tiles are put together into one array, so that a selection still reaches each of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,21 @@ import dask.array as da
 import numpy as np
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from xarray_tiffstack._array import Chunks, Key, Reads, chunks_after, source_of, uniform
+from xarray_tiffstack._array import (
+    Chunks,
+    FileGrid,
+    Key,
+    Reads,
+    chunks_after,
+    source_of,
+    uniform,
+)
+from xarray_tiffstack._grid import first_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from xarray_tiffstack._tiff import Layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +76,118 @@ def block(tiles: np.ndarray, chunks: Chunks | None = None) -> da.Array:
     layers[array.name] = _Blocked(dict(layers[array.name]), Tiles(tiles, chunks))
     graph = HighLevelGraph(layers, array.dask.dependencies)
     return da.Array(graph, array.name, array.chunks, meta=array._meta)
+
+
+@dataclass(frozen=True)
+class Join:
+    """One image axis along which tiles are put together."""
+
+    axis: str
+    """Name of the image axis, such as ``"x"``."""
+    token: str
+    """Token that counts the tiles along it."""
+    descending: bool = False
+    """Whether the tile with the largest value comes first."""
+    overlap: float = 0
+    """What neighbours share, in pixels, or below 1 as a fraction of a tile."""
+
+    @property
+    def dim(self) -> str:
+        """Dimension along which the tiles themselves are listed."""
+        return f"tile_{self.axis}"
+
+    def kept(self, lengths: Sequence[int]) -> list[slice]:
+        """What is kept of each tile: half of the overlap is trimmed from either neighbour."""
+        if not 0 <= self.overlap < min(lengths):
+            raise ValueError(
+                f"overlap={self.overlap} along {self.axis}: tiles of {min(lengths)} pixels cannot "
+                "share that; give pixels, or a fraction below 1"
+            )
+        last = len(lengths) - 1
+        kept = []
+        for i, length in enumerate(lengths):
+            shared = round(self.overlap * length) if self.overlap < 1 else int(self.overlap)
+            start = shared // 2 if i > 0 else 0
+            stop = length - (shared - shared // 2) if i < last else length
+            kept.append(slice(start, stop))
+        return kept
+
+
+def stitch(
+    paths: np.ndarray,
+    joins: Sequence[Join],
+    probe: Callable[[np.ndarray], Layout | None],
+    fill_value: float,
+) -> tuple[da.Array, Layout, dict[str, list[int]]]:
+    """Put tiles together: probe one file of each, trim what they share, and block them.
+
+    Parameters
+    ----------
+    paths
+        Paths of the grid of files; its last dimensions are those of `joins`, in their order.
+    joins
+        Along which image axes the tiles are put together.
+    probe
+        Gives the layout of the files of a tile, None where it has none.
+    fill_value
+        Pixel value where there is no file.
+
+    Returns
+    -------
+    array
+        Dimensions of the grid but for the joined ones, then those of an image.
+    layout
+        Layout of a tile.
+    lengths
+        Pixels kept of each tile, along each joined axis.
+
+    Raises
+    ------
+    ValueError
+        Tiles do not fit together; the message names them and their shapes.
+    """
+    outer = paths.ndim - len(joins)
+    count = paths.shape[outer:]
+    layouts = np.empty(count, object)
+    for at in np.ndindex(count):
+        layouts[at] = probe(paths[(..., *at)])
+    first = next(layout for layout in layouts.flat if layout is not None)
+    lengths: dict[str, list[int]] = {}
+    for i, join in enumerate(joins):
+        if join.axis not in first.axes:
+            raise ValueError(
+                f"tiles cannot be put together along {join.axis!r}: the files have "
+                f"{', '.join(first.axes)}"
+            )
+        along = first.axes.index(join.axis)
+        rows = np.moveaxis(layouts, i, 0).reshape(count[i], -1)
+        lengths[join.axis] = [
+            next((t.shape[along] for t in row if t is not None), first.shape[along]) for row in rows
+        ]
+    tiles = np.empty(count, object)
+    misfits = []
+    kept = {join.axis: join.kept(lengths[join.axis]) for join in joins}
+    for at in np.ndindex(count):
+        place = {join.axis: i for join, i in zip(joins, at, strict=True)}
+        shape = tuple(
+            lengths[axis][place[axis]] if axis in place else size
+            for axis, size in zip(first.axes, first.shape, strict=True)
+        )
+        expected = replace(first, shape=shape)
+        if layouts[at] not in (None, expected):
+            where = ", ".join(f"{axis} {i}" for axis, i in place.items())
+            misfits.append(f"tile {where}: {layouts[at]}, its neighbours make it {expected}")
+            continue
+        files = FileGrid(paths[(..., *at)].copy(), expected, fill_value).array()
+        trim = [kept[a][place[a]] if a in place else slice(None) for a in first.axes]
+        tiles[at] = _reads(files).select((*[slice(None)] * outer, *trim))
+    if misfits:
+        raise ValueError(f"{len(misfits)} tiles do not fit:\n{first_lines(misfits)}")
+    order = [next((i for i, j in enumerate(joins) if j.axis == a), None) for a in first.axes]
+    arranged = tiles.transpose([i for i in order if i is not None])
+    shape = (*[1] * outer, *(1 if i is None else count[i] for i in order))
+    lengths = {a: [part.stop - part.start for part in parts] for a, parts in kept.items()}
+    return block(arranged.reshape(shape)), first, lengths
 
 
 class _Blocked(MaterializedLayer):  # type: ignore[misc]

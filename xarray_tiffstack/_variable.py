@@ -21,22 +21,16 @@ from xarray_tiffstack._array import source_of
 from xarray_tiffstack._mosaic import tiles_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from xarray_tiffstack._array import Key, Reads
     from xarray_tiffstack._mosaic import Tiles
 
 
-class FileVariable(xr.Variable):
-    """Variable whose selections, transposes and rechunks are made on the files.
+class _UnwrappedVariable(xr.Variable):
+    """Variable whose data `xarray.open_dataset` leaves as they are.
 
-    Its data are plain dask arrays; where they are a mere view of files, a selection gives a
-    narrower view instead of a slice on top, whatever was selected before.
-
-    Under `xarray.open_dataset` it also stays what it is. Without ``chunks=`` xarray wraps the
-    data of every backend in a caching array (it assigns ``variable.data``): dask arrays too,
-    whose chunks, and with them streaming, are then lost; and coordinates in memory, whose values
-    the repr then hides.
+    Without ``chunks=`` xarray wraps the data of every backend in a caching array (it assigns
+    ``variable.data``): dask arrays too, whose chunks, and with them streaming, are then lost;
+    and coordinates in memory, whose values the repr then hides.
     """
 
     __slots__ = ()
@@ -50,6 +44,31 @@ class FileVariable(xr.Variable):
     def data(self, data: Any) -> None:
         if not isinstance(data, (CopyOnWriteArray, MemoryCachedArray)):
             xr.Variable.data.fset(self, data)  # type: ignore[attr-defined]
+
+
+class TokenVariable(_UnwrappedVariable):
+    """Coordinate that stays in memory when the Dataset is cut into chunks.
+
+    xarray makes dask arrays of coordinates then, of one chunk along every dimension that was
+    not named: ``ds.chunks`` is refused from there on, as they and the image do not agree, and
+    text cannot be saved without a warning.
+    """
+
+    __slots__ = ()
+
+    def chunk(self, *args: Any, **options: Any) -> TokenVariable:
+        """Do nothing; see `xarray.Variable.chunk`."""
+        return self
+
+
+class FileVariable(_UnwrappedVariable):
+    """Variable whose selections, transposes and rechunks are made on the files.
+
+    Its data are plain dask arrays; where they are a mere view of files, a selection gives a
+    narrower view instead of a slice on top, whatever was selected before.
+    """
+
+    __slots__ = ()
 
     @property
     def _files(self) -> Reads | Tiles | None:
@@ -100,21 +119,17 @@ class FileVariable(xr.Variable):
         **options: Any,
     ) -> FileVariable:
         """Cut into chunks; see `xarray.Variable.chunk`."""
-        if chunks is None:
-            chunks = {}
+        chunks = {} if chunks is None else chunks
         files = self._files
         if files is None:
-            # Text stays in memory: nobody can save a dask array of objects without a warning.
-            return self if self.dtype == object else super().chunk(chunks, **options)
-        old_chunks = files.chunks
-        sizes: dict[Hashable, Any] | Any = chunks
-        if isinstance(chunks, dict) or chunks is None:
-            named = {**(chunks or {}), **{d: options[d] for d in self.dims if d in options}}
-            sizes = tuple(
+            return super().chunk(chunks, **options)
+        if isinstance(chunks, dict):
+            named = {**chunks, **{dim: options[dim] for dim in self.dims if dim in options}}
+            chunks = tuple(
                 old if named.get(dim) is None else named[dim]
-                for dim, old in zip(self.dims, old_chunks, strict=True)
+                for dim, old in zip(self.dims, files.chunks, strict=True)
             )
-        target = normalize_chunks(sizes, self.shape, dtype=self.dtype, previous_chunks=old_chunks)
-        if target == old_chunks:
-            return self._replace()
-        return self._replace(data=files.rechunk(target))
+        target = normalize_chunks(
+            chunks, self.shape, dtype=self.dtype, previous_chunks=files.chunks
+        )
+        return self._replace(data=self._data if target == files.chunks else files.rechunk(target))

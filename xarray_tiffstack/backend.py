@@ -38,6 +38,8 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         "unmatched",
         "fill_value",
         "voxel_size",
+        "mosaic",
+        "overlap",
         "drop_variables",
     )
 
@@ -55,6 +57,8 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         unmatched: Literal["warn", "ignore", "raise"] = "warn",
         fill_value: float = 0,
         voxel_size: float | Sequence[float] | Mapping[str, float] | None = None,
+        mosaic: bool | Mapping[str, str] | pd.DataFrame = False,
+        overlap: float | Mapping[str, float] = 0,
         drop_variables: str | Iterable[str] | None = None,
     ) -> xr.Dataset:
         """Open a source as one labelled, lazy, dask-backed Dataset.
@@ -85,6 +89,16 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         voxel_size : number, sequence or mapping, optional
             Distance of neighbouring voxels in micrometers, for the coordinates ``z``, ``y`` and
             ``x``: one number for all, (z, y, x), or ``{"z": 0.5, "y": 0.1, "x": 0.1}``.
+        mosaic : bool, mapping or pandas.DataFrame
+            Put tiles together along x, y and z instead of keeping them as dimensions. True finds
+            the tokens that count them (``x_offset``, ``y_offset``, ``z_offset``, or ``col`` and
+            ``row``); a mapping names them, ``{"x": "col", "y": "-row"}``, with "-" where counts
+            run against the axis; a table gives tile indices or stage coordinates in columns
+            ``x``, ``y``, ``z`` for the values of a token, such as ``position``. One file of each
+            tile is opened.
+        overlap : number or mapping
+            What neighbouring tiles share, in pixels, or below 1 as a fraction of a tile; half of
+            it is trimmed from either. A mapping gives it by axis, ``{"x": 100, "y": 0.1}``.
         drop_variables : str or iterable of str, optional
             Variables to leave out.
 
@@ -130,5 +144,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
             unmatched=unmatched,
             fill_value=fill_value,
             voxel_size=voxel_size,
+            mosaic=mosaic,
+            overlap=overlap,
             drop_variables=drop_variables,
         )
