@@ -91,11 +91,11 @@ WRITTEN = {
 DTYPES = ("uint8", "uint16", "int16", "float32")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", WRITTEN)
+@pytest.mark.parametrize(
+    ("kind", "dtype"),  # ImageJ has no signed pixels
+    [pair for pair in product(WRITTEN, DTYPES) if pair != ("imagej", "int16")],
+)
 def test_written_files_read_back(tmp_path: Path, kind: str, dtype: str) -> None:
-    if kind == "imagej" and dtype == "int16":
-        pytest.skip("ImageJ has no signed pixels")
     pixels = stack(5, 33, 40, dtype=dtype)
     path = tmp_path / "a.tif"
     write(path, pixels, **WRITTEN[kind])
@@ -311,7 +311,9 @@ def test_a_file_of_a_micro_manager_set_is_itself(data: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("uuid", [True, False])
-def test_a_file_of_an_ome_set_is_itself(tmp_path: Path, uuid: bool) -> None:
+def test_a_file_of_an_ome_set_is_itself(
+    tmp_path: Path, uuid: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """Two files of one OME image of 2 times x 3 z, one time each."""
     names = ["t0.ome.tif", "t1.ome.tif"]
     marks = [f"urn:uuid:0000000{t}-0000-0000-0000-000000000000" for t in range(2)]
@@ -334,6 +336,7 @@ def test_a_file_of_an_ome_set_is_itself(tmp_path: Path, uuid: bool) -> None:
         layout = probe(tmp_path / names[t])
         assert layout == Layout(("z", "y", "x"), (3, 8, 9), np.dtype("uint16"))
         np.testing.assert_array_equal(read_all(tmp_path / names[t]), stack(2, 3, 8, 9)[t])
+    assert not caplog.records  # tifffile's remarks on the other files are of no use here
     assert tifffile.imread(tmp_path / names[0]).shape == (2, 3, 8, 9)  # the whole set
 
 

@@ -225,20 +225,19 @@ def metadata(path: str | os.PathLike[str]) -> _metadata.Metadata:
     found = []
     with File(path) as file, _asking(file) as tif:
         page = tif.pages.first
-        ratios = (page.tags.valueof(code, (0, 1)) for code in (282, 283))
-        x, y = (above / below if above and below else None for above, below in ratios)
+        resolution = [page.tags.valueof(code) for code in (282, 283)]
         if tif.ome_metadata:
             found.append(_metadata.from_ome(tif.ome_metadata, tif.filename))
         if summary := (tif.micromanager_metadata or {}).get("Summary"):
             found.append(_metadata.from_micromanager(summary))
         if tif.imagej_metadata:
-            found.append(_metadata.from_imagej(tif.imagej_metadata, (x, y)))
+            found.append(_metadata.from_imagej(tif.imagej_metadata, resolution))
         if page.is_metaseries:
             found.append(_metadata.from_metaseries(page.description))
         if page.description.startswith("BoundingBox"):
             shape = {"x": page.imagewidth, "y": page.imagelength, "z": len(tif.pages)}
             found.append(_metadata.from_amira(page.description, shape))
-        found.append(_metadata.from_tags((x, y), page.tags.valueof(296, 2)))
+        found.append(_metadata.from_tags(resolution, page.tags.valueof(296, 2)))
     return _metadata.merge(found)
 
 
@@ -323,13 +322,13 @@ def _interpret(file: File, *, uniform: bool) -> tuple[str, Table]:
             else:
                 data = np.array([_data_offset(each) for each in pages])
                 ifds = np.array([0 if each is None else each.offset for each in pages])
-    table = Table(shape, dtype, data, ifds)
-    end = int(data.max()) + table.page_nbytes
-    if table.page_nbytes > file.size * _TIGHTEST:
-        raise ValueError(f"{file.path} claims pages of {table.page_nbytes} bytes, has {file.size}")
-    if data.max() >= 0 and end > file.size:
-        raise file.cut_short(end)
-    return _held(series.axes, table)
+        table = Table(shape, dtype, data, ifds)
+        size = table.page_nbytes
+        if size > file.size * _TIGHTEST:
+            raise ValueError(f"{file.path} claims pages of {size} bytes, has {file.size}")
+        if data.max() >= 0 and data.max() + size > file.size:
+            raise file.cut_short(int(data.max()) + size)
+        return _held(series.axes, table)
 
 
 def _series(tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:

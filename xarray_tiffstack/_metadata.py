@@ -1,0 +1,195 @@
+"""What a TIFF says about its own scale: voxel size, channel names, frame interval.
+
+Reads what microscopes and their programs write into a file, and tells a calibration from the
+resolutions that printers and cameras put there (72, 96 or 300 dots per inch). What a file does
+not say stays unknown.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_MICROMETERS = {"nm": 1e-3, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0}
+_NAMES = {"nanometer": "nm", "micron": "um", "micrometer": "um", "millimeter": "mm", "in": "inch"}
+_MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "sec": 1e3, "min": 6e4, "h": 3.6e6}
+
+# Resolutions of prints, scanners and screens in dots per inch; from a calibrated source only the
+# first three are doubted, from bare TIFF tags all that is coarser than a microscope's camera.
+_PRINT_DPI = (72, 96, 300)
+_COARSEST_TAG = 20.0  # micrometers
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What one TIFF file says about the scale of its axes."""
+
+    voxel_size: Mapping[str, float] = field(default_factory=dict)
+    """Distance between neighbouring pixels in micrometers, for those of z, y, x that are known."""
+    source: Mapping[str, str] = field(default_factory=dict)
+    """Where each voxel size stands: "ome", "micromanager", "imagej", "metaseries", "amira" or
+    "tiff" (the plain resolution tags: take these with care)."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels; empty if they are not all known."""
+    time_interval: float | None = None
+    """Time between frames in milliseconds."""
+
+
+def merge(found: Iterable[Metadata]) -> Metadata:
+    """Join what several sources say; the first that knows counts."""
+    voxel_size: dict[str, float] = {}
+    source: dict[str, str] = {}
+    channels: tuple[str, ...] = ()
+    interval = None
+    for each in found:
+        voxel_size = {**each.voxel_size, **voxel_size}
+        source = {**each.source, **source}
+        channels = channels or each.channels
+        interval = interval or each.time_interval
+    axes = [axis for axis in "zyx" if axis in voxel_size]
+    return Metadata(
+        {axis: voxel_size[axis] for axis in axes},
+        {axis: source[axis] for axis in axes},
+        channels,
+        interval,
+    )
+
+
+def from_ome(xml: str, filename: str) -> Metadata:
+    """Read OME-XML (2016-06): Pixels/@PhysicalSizeX, Channel/@Name, Pixels/@TimeIncrement."""
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return Metadata()
+    images = [element for element in root if _tag(element) == "Image"]
+    # Of a set of files, the image whose pixels this file holds.
+    images.sort(key=lambda image: not any(e.get("FileName") == filename for e in image.iter()))
+    for pixels in (e for image in images for e in image if _tag(e) == "Pixels"):
+        sizes = {
+            axis: _scaled(
+                pixels.get(f"PhysicalSize{axis.upper()}"),
+                _micrometers(pixels.get(f"PhysicalSize{axis.upper()}Unit", "um")),
+            )
+            for axis in "zyx"
+        }
+        channels = [e.get("Name") for e in pixels if _tag(e) == "Channel"]
+        unit = _ascii(pixels.get("TimeIncrementUnit", "s"))
+        interval = _scaled(pixels.get("TimeIncrement"), _MILLISECONDS.get(unit))
+        return _metadata("ome", sizes, channels, interval)
+    return Metadata()
+
+
+def from_micromanager(summary: Mapping[str, Any]) -> Metadata:
+    """Read the summary that Micro-Manager 1.4 and 2.0 write."""
+    pixel = summary.get("PixelSize_um")
+    sizes = {
+        "z": _scaled(summary.get("z-step_um"), 1.0),
+        "y": _scaled(pixel, 1.0),
+        "x": _scaled(pixel, 1.0),
+    }
+    names = summary.get("ChNames")
+    interval = _scaled(summary.get("Interval_ms"), 1.0)
+    return _metadata("micromanager", sizes, names if isinstance(names, list) else [], interval)
+
+
+def from_imagej(description: Mapping[str, Any], resolution: Iterable[object]) -> Metadata:
+    """Read the keys of an ImageJ description, and XResolution, YResolution in its unit."""
+    unit = description.get("unit", "")
+    factors = {axis: _micrometers(description.get(f"{axis}unit", unit)) for axis in "zyx"}
+    x, y = map(_spacing, resolution)
+    lengths = {"z": description.get("spacing"), "y": y, "x": x}
+    sizes = {axis: _scaled(lengths[axis], factors[axis]) for axis in "zyx"}
+    time_unit = _ascii(description.get("tunit", "s"))
+    interval = _scaled(description.get("finterval"), _MILLISECONDS.get(time_unit))
+    return _metadata("imagej", sizes, [], interval)
+
+
+def from_metaseries(description: str) -> Metadata:
+    """Read the spatial calibration that MetaMorph and MetaXpress write as XML."""
+    said = dict(re.findall(r'id="spatial-calibration-(\w+)"[^>]*\bvalue="([^"]*)"', description))
+    if said.get("state") != "on":
+        return Metadata()
+    factor = _micrometers(said.get("units", ""))
+    sizes = {axis: _scaled(said.get(axis), factor) for axis in "yx"}
+    return _metadata("metaseries", sizes, [], None)
+
+
+def from_amira(description: str, shape: Mapping[str, int]) -> Metadata:
+    """Read ``BoundingBox x0 x1 y0 y1 z0 z1``, from the first to the last voxel's centre.
+
+    Lattice light-sheet microscopes write it, in micrometers: where a Settings file lies beside
+    the TIFF, its pixel size and z interval are the same.
+    """
+    words = description.split()
+    if words[:1] != ["BoundingBox"] or len(words) != 7:
+        return Metadata()
+    bounds = [_scaled(word, 1.0, signed=True) for word in words[1:]]
+    sizes: dict[str, float | None] = {}
+    for axis, first, last in zip("xyz", bounds[::2], bounds[1::2], strict=True):
+        steps = shape.get(axis, 1) - 1
+        if first is not None and last is not None and steps:
+            sizes[axis] = _scaled((last - first) / steps, 1.0)
+    return _metadata("amira", sizes, [], None)
+
+
+def from_tags(resolution: Iterable[object], unit: int) -> Metadata:
+    """Read XResolution and YResolution, in pixels per inch (ResolutionUnit 2) or centimeter (3)."""
+    factor = {2: 25400.0, 3: 1e4}.get(unit)
+    x, y = (_scaled(_spacing(value), factor) for value in resolution)
+    fine = {axis: size for axis, size in (("y", y), ("x", x)) if size and size < _COARSEST_TAG}
+    return _metadata("tiff", fine, [], None)
+
+
+def _metadata(
+    source: str,
+    sizes: Mapping[str, float | None],
+    channels: Iterable[object],
+    interval: float | None,
+) -> Metadata:
+    """Keep what is known and no resolution of a print."""
+    known = {axis: size for axis, size in sizes.items() if size and not _is_print(size)}
+    names = tuple(str(name) if name else "" for name in channels)
+    return Metadata(known, dict.fromkeys(known, source), names if all(names) else (), interval)
+
+
+def _is_print(micrometers: float) -> bool:
+    """Whether a pixel is as large as on a print or screen, within rounding."""
+    return any(math.isclose(micrometers * dpi, 25400, rel_tol=1e-3) for dpi in _PRINT_DPI)
+
+
+def _spacing(resolution: object) -> float | None:
+    """Return the inverse of a rational number of pixels per unit."""
+    if isinstance(resolution, tuple) and len(resolution) == 2 and all(resolution):
+        return float(resolution[1] / resolution[0])
+    return None
+
+
+def _scaled(value: object, factor: float | None, *, signed: bool = False) -> float | None:
+    """Return value times factor, if both are known, finite and (unless signed) positive."""
+    try:
+        number = float(value) * (factor or math.nan)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and (signed or number > 0) else None
+
+
+def _micrometers(unit: object) -> float | None:
+    """Length of a unit in micrometers; None for pixels and what else is no length."""
+    name = _ascii(unit).removesuffix("s").replace("metre", "meter")
+    return _MICROMETERS.get(_NAMES.get(name, name))
+
+
+def _ascii(unit: object) -> str:
+    r"""Return a unit with any of the two micro signs, or ImageJ's ``\u00B5``, as u."""
+    return re.sub(r"\\u00B5|[\u00b5\u03bc]", "u", str(unit).strip(), flags=re.IGNORECASE).lower()
+
+
+def _tag(element: ElementTree.Element) -> str:
+    """Name of an element without its namespace."""
+    return element.tag.rpartition("}")[2]
