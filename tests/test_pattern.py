@@ -197,3 +197,12 @@ def test_explain_regular_expressions_case_and_agreement():
     assert "upper" not in Pattern("{n}_ch{ch:d}").explain("cell_c0.tif")
     assert Pattern("{n}_ch{ch:d}").explain("a_ch0.tif").endswith("fits {n}_ch{ch:d}")
     assert "the end of the name" in Pattern("{n}_ch{ch:d}").explain("a_ch0.txt")
+
+
+def test_folder_is_what_the_pattern_leaves():
+    assert Pattern("{a}").folder("x/y/b.tif") == "x/y"
+    assert Pattern("{w}/{a}").folder("x/y/b.tif") == "x"
+    assert Pattern("[t{t:d}/]{a}").folder("x/t1/b.tif") == "x"
+    assert Pattern("[t{t:d}/]{a}").folder("x/y/b.tif") == "x/y"
+    assert Pattern(r"b(?P<n>\d)").folder("x/ab1.tif") == "x"
+    assert Pattern(r"^(?P<w>.)/y").folder("x/y/b.tif") == Pattern("{a}").folder("b.txt") == ""

@@ -42,10 +42,10 @@ class Token:
     role: Role
     """What the token does: "axis" counts something and becomes a dimension where it varies; "tile"
     is an axis that is a place in a mosaic; "channel" is part of a channel's identity; "label" names
-    the channel but is not its identity; "clock" was measured, and is a coordinate, never a
-    dimension; "piece" continues the same volume along z; "variant" tells a processed version of a
-    file from the raw one; "sample" is what was imaged, and different ones are different groups;
-    "random" says nothing (a GUID)."""
+    the channel but is not its identity; "clock" was measured, or repeats what others say, and is a
+    coordinate, never a dimension; "piece" continues the same volume along z; "variant" tells a
+    processed version of a file from the raw one; "sample" is what was imaged, and different ones
+    are different groups; "random" says nothing (a GUID)."""
     units: str | None = None
     """Unit of the values, spelled as UDUNITS and NGFF do."""
     base: int | None = None
@@ -97,7 +97,7 @@ class Convention:
     title: str
     """Microscope or program that writes it."""
     link: str
-    """Where it is described."""
+    """Where to read more: its description, its maker, or real files."""
     patterns: tuple[Pattern, ...]
     """Ways to write the names; one set of files follows one of them."""
     tokens: Mapping[str, Token]
@@ -108,6 +108,8 @@ class Convention:
     """Dimensions that are there also where they have length 1."""
     pages: str = "z"
     """What the pages of a file are, where the file does not say."""
+    settings: bool = False
+    """Whether a Settings file of a lattice light-sheet microscope may lie beside the images."""
     aside: tuple[Aside, ...] = ()
     """Files that belong to the format, but not to the array."""
     examples: tuple[Example, ...] = field(default=(), repr=False)
@@ -205,14 +207,18 @@ def load_conventions(path: str | os.PathLike[str]) -> dict[str, Convention]:
     """
     try:
         with open(path, "rb") as file:
-            entries = tomllib.load(file).get("convention", {})
+            entries = tomllib.load(file).get("convention")
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
+    if not entries:
+        raise ValueError(f"{path} has no table [convention.<name>]")
     loaded = {}
     for name, entry in entries.items():
         try:
             loaded[name] = _convention(name, entry)
-        except (TypeError, KeyError, ValueError) as error:
+        except KeyError as error:
+            raise ValueError(f"{path}, [convention.{name}]: {error} is missing") from None
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path}, [convention.{name}]: {error}") from None
     return loaded
 
@@ -286,8 +292,8 @@ def recognise(names: Sequence[str], among: Iterable[Convention] | None = None) -
     fits = [_compare(fit.convention, fit.pattern, names) for fit in best.values()]
     fits.sort(key=_Fit.rank, reverse=True)
     reasons = [
-        f"{fit.convention.name} explains {fit.fraction:.1%} of {len(names)} names and gives a "
-        f"meaning to {fit.characters:.1f} characters of each, as {fit.pattern}"
+        f"{fit.convention.name}: {fit.fraction:.1%} of {len(names)} names, "
+        f"{fit.characters:.0f} characters of each"
         for fit in fits
     ]
     first, second = [*fits, None, None][:2]

@@ -283,6 +283,27 @@ class Pattern:
             return None
         return len(found[0]) - sum(len(found[token] or "") for token in free)
 
+    def folder(self, name: str) -> str:
+        """Return the folder of a file that fits, as far as the pattern does not read it.
+
+        Parameters
+        ----------
+        name : str
+            A path relative to the source, with "/" between its parts.
+
+        Returns
+        -------
+        str
+            Empty where the pattern reads all of the path, or the name does not fit.
+
+        Examples
+        --------
+        >>> Pattern("[Pos{position:d}/]{name}_z{z:d}").folder("day1/run2/Pos3/cell_z01.tif")
+        'day1/run2'
+        """
+        found = self._find(name)
+        return name[: found.start()].rpartition("/")[0] if found else ""
+
     def compose(self, **values: object) -> str:
         """Write the name of a file, such that `parse` gives the values back.
 
