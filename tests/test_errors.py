@@ -150,8 +150,13 @@ def test_no_readable_file(acquisition: Path) -> None:
 
 def test_sibling_folders_with_the_same_names_are_samples(acquisition: Path) -> None:
     shutil.copytree(acquisition, acquisition / "again")
-    with pytest.raises(ValueError, match=r"(?s)2 samples, told apart by folder.*again: 15 files"):
+    with pytest.raises(ValueError, match=r"(?s)2 samples; open one.*group='again': 15 files"):
         opened(acquisition)
+    with pytest.raises(ValueError, match="'other' is none of them"):
+        opened(acquisition, group="other")
+    again = opened(acquisition, group="again")
+    np.testing.assert_array_equal(again.image, opened(acquisition / "again").image)
+    assert again.path.str.startswith("again/").all()
 
 
 def test_processed_files_beside_raw_ones(acquisition: Path) -> None:

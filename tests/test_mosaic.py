@@ -254,3 +254,8 @@ def test_real_tiles_in_rows_and_columns(data: Path) -> None:
         tile = tifffile.imread(data / "wipp_tiles_4x4" / f"img_r{row:03d}_c{col:03d}.ome.tif")
         found = ds.image.isel(y=ds["row"].values == row, x=ds["col"].values == col)
         np.testing.assert_array_equal(found, tile)
+
+
+def test_a_single_pixel(mosaic: xr.Dataset, loaded: xr.DataArray) -> None:
+    at = {"channel": 1, "stack": 0, "z": 2, "y": 13, "x": 9}
+    assert mosaic.image.isel(at).compute() == loaded.isel(at)

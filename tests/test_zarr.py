@@ -44,7 +44,7 @@ def test_round_trip(acquisition: Path, tmp_path: Path, name: str, zarr_format: i
         xr.testing.assert_identical(back.load(), ds.compute())
         for variable, found in back.variables.items():
             kind = ds.variables[variable].dtype.kind
-            assert found.dtype.kind == kind or (kind == "O" and found.dtype.kind in "OT")
+            assert found.dtype.kind == kind or (kind == "O" and found.dtype.kind in "OTU")
 
 
 @pytest.mark.filterwarnings("error")

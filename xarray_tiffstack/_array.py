@@ -10,7 +10,7 @@ instead of a further layer on top. `source_of` finds it again in any array, unpi
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dask.array as da
@@ -43,6 +43,9 @@ class FileGrid:
     """What every file holds."""
     fill_value: float = 0
     """Pixel value of the cells without a file."""
+    planes: np.ndarray | None = None
+    """Planes in the file of each cell, where some are known to hold fewer than `layout` says
+    along its first axis; None in the cells of whole files."""
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Identity in dask's key names; new for each opening, so that no stale result is reused."""
 
@@ -104,17 +107,22 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
         for axis, i, starts in zip(self.axes, block, self.starts, strict=True):
             index[axis] = index[axis][starts[i] : starts[i + 1]]  # type: ignore[index]
         ndim = self.grid.paths.ndim
-        paths: Any = self.grid.paths
-        for axis in reversed(range(ndim)):
-            paths = paths[(slice(None),) * axis + (_numpy_key(index[axis]),)]
         kept = sorted(self.axes)
         return _BlockRead(
-            np.array(paths, object),
+            self._of_block(self.grid.paths, index),
             self.grid.layout,
             tuple(_numpy_key(i) for i in index[ndim:]),
             tuple(kept.index(axis) for axis in self.axes),
             self.grid.fill_value,
+            None if self.grid.planes is None else self._of_block(self.grid.planes, index),
         )
+
+    def _of_block(self, cells: np.ndarray, index: list[Index]) -> np.ndarray:
+        """Take what belongs to the files of one block."""
+        taken: Any = cells
+        for axis in reversed(range(cells.ndim)):
+            taken = taken[(slice(None),) * axis + (_numpy_key(index[axis]),)]
+        return np.array(taken, object)
 
     def array(self) -> da.Array:
         """Make the dask array."""
@@ -157,6 +165,7 @@ class _BlockRead:
     selection: Key
     order: tuple[int, ...]
     fill_value: float
+    planes: np.ndarray | None
 
     def run(self) -> np.ndarray:
         inner = tuple(
@@ -166,13 +175,28 @@ class _BlockRead:
         )
         block = np.empty((*self.paths.shape, *inner), self.layout.dtype)
         for cell, path in np.ndenumerate(self.paths):
+            planes = None if self.planes is None else self.planes[cell]
             if path is None:
                 block[cell] = self.fill_value
+            elif planes is not None:
+                block[cell] = self._read_short(path, int(planes), inner)
             elif inner:
                 _tiff.read(path, self.layout, self.selection, out=block[cell])
             else:
                 block[cell] = _tiff.read(path, self.layout, self.selection)
         return block.transpose(self.order)
+
+    def _read_short(self, path: str, planes: int, inner: tuple[int, ...]) -> np.ndarray:
+        """Read a file that holds only the first `planes`; what it lacks is filled."""
+        first, *rest = self.selection
+        wanted = np.arange(self.layout.shape[0])[first]
+        held = wanted < planes
+        layout = replace(self.layout, shape=(planes, *self.layout.shape[1:]))
+        found = np.full(inner, self.fill_value, self.layout.dtype)
+        if held.any():
+            part = _tiff.read(path, layout, (wanted[held] if wanted.ndim else first, *rest))
+            found[held if wanted.ndim else ...] = part
+        return found
 
 
 def _run(read: _BlockRead) -> np.ndarray:

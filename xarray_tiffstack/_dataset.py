@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,86 +14,192 @@ import xarray as xr
 
 from xarray_tiffstack import _tiff
 from xarray_tiffstack._array import FileGrid
-from xarray_tiffstack._conventions import VOCABULARY, Convention, find_convention
+from xarray_tiffstack._conventions import VOCABULARY, Convention
 from xarray_tiffstack._grid import Grid, first_lines, make_grid
-from xarray_tiffstack._mosaic import Join, stitch
-from xarray_tiffstack._scan import scan
+from xarray_tiffstack._mosaic import Join, find_joins, stitch, tile_tokens
+from xarray_tiffstack._settings import read_settings
 from xarray_tiffstack._variable import FileVariable, TokenVariable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import dask.array as da
 
-    from xarray_tiffstack._pattern import Pattern
-    from xarray_tiffstack._scan import Source
-
-PIECE = "part"  # the token whose files continue the volume before them, along z
+    from xarray_tiffstack._open import Options
+    from xarray_tiffstack._tiff import Layout
 
 
-def open_stack(
-    source: Source | pd.DataFrame,
-    *,
-    pattern: str | Pattern | Convention | None,
-    missing: Literal["fill", "raise"],
-    duplicates: Literal["raise", "first", "last"],
-    unmatched: Literal["warn", "ignore", "raise"],
-    fill_value: float,
-    voxel_size: float | Sequence[float] | Mapping[str, float] | None,
-    mosaic: bool | Mapping[str, str] | pd.DataFrame,
-    overlap: float | Mapping[str, float],
-    drop_variables: str | Iterable[str] | None,
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """The lazy array, and what its dimensions are."""
+
+    array: da.Array
+    outer: tuple[str, ...]
+    """Dimensions of the grid of files."""
+    inner: tuple[str, ...]
+    """Dimensions of one file, or of the tiles put together."""
+    lengths: dict[str, list[int]]
+    """Pixels of each tile, along each axis on which tiles are put together."""
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dimensions of the array."""
+        return (*self.outer, *self.inner)
+
+
+def make_dataset(
+    table: pd.DataFrame, convention: Convention | None, options: Options
 ) -> xr.Dataset:
-    """Run the whole line: source, scan, grid, lazy array, Dataset; see the backend's docstring."""
-    _one_of("missing", missing, ("fill", "raise"))
-    _one_of("duplicates", duplicates, ("raise", "first", "last"))
-    _one_of("unmatched", unmatched, ("warn", "ignore", "raise"))
-    spacing = _voxel_size(voxel_size)
-    table, convention = _file_table(source, pattern, unmatched)
-    table, tiles = _tile_tokens(table, mosaic)
-    grid = make_grid(table, convention, tiles=tiles.values(), duplicates=duplicates)
-    if missing == "raise":
+    """Make the Dataset of one sample: opens one file, or one of each tile of a mosaic."""
+    notes = _Notes(table)
+    pages = options.pages or (convention.pages if convention is not None else "z")
+    path, layout = _probe(table["path"], pages, notes)
+    layout = _whole(layout, table)
+    table, tiles = tile_tokens(_without_clashes(table, layout), options.mosaic)
+    grid = make_grid(table, convention, tiles=tiles.values(), duplicates=options.duplicates)
+    if options.missing == "raise":
         _refuse_holes(grid)
-    joins = _joins(grid, tiles, overlap)
-    image = _lazy_image(grid, joins, convention, fill_value)
-    root = table.attrs.get("source") or os.path.commonpath(
-        [os.path.dirname(p) for p in table["path"]]
-    )
-    coords = _coordinates(grid, joins, image, root, convention)
-    dims = (*image.outer, *image.inner)
-    _check_names(dims)
-    for axis, size in spacing.items():
-        if axis not in image.inner:
-            raise ValueError(f"voxel_size names {axis!r}; the files have {', '.join(image.inner)}")
-        length = image.array.shape[dims.index(axis)]
-        coords[axis] = TokenVariable(axis, np.arange(length) * size, {"units": "micrometer"})
+    _check_fill(options.fill_value, layout.dtype)
+    joins = find_joins(grid, tiles, options.overlap)
+    image = _lazy_image(grid, joins, layout, pages, notes, options.fill_value)
+    _check_names(image.dims)
+    coords = _coordinates(grid, joins, image, notes.root, convention)
+    coords |= _scales(image, path, layout, convention, options.voxel_size, notes)
+    notes.compare(grid, convention)
     attrs = {
-        "source": root,
+        "source": notes.root,
         "pattern": table.attrs.get("pattern"),
         "convention": convention.name if convention is not None else None,
     }
-    variable = FileVariable(dims, image.array, {k: v for k, v in attrs.items() if v is not None})
-    notes = {
-        "reasons": table.attrs.get("reasons", []),
-        "unmatched": table.attrs.get("unmatched", []),
-        "aside": [f"{path}: {why}" for path, why in table.attrs.get("aside", {}).items()]
-        + [f"{_below(root, path)}: processed version of a raw file" for path in grid.aside],
-        "duplicates": [_below(root, path) for path in grid.duplicates],
-        "unreadable": image.unreadable,
-    }
+    variable = FileVariable(image.dims, image.array, {k: v for k, v in attrs.items() if v})
     # Of the grid alone, and 1: any chunks= is then as good as any other, and xarray says nothing.
     variable.encoding["preferred_chunks"] = dict.fromkeys(image.outer, 1)
     # Coordinates are promoted afterwards: given as such, xarray makes plain variables of them.
-    dataset = xr.Dataset(
-        {"image": variable, **coords},
-        attrs={"source": root, **{k: v for k, v in notes.items() if v}},
+    return xr.Dataset(
+        {"image": variable, **coords}, attrs={"source": notes.root, **notes.lists()}
     ).set_coords(list(coords))
-    if drop_variables is not None:
-        dataset = dataset.drop_vars(drop_variables, errors="ignore")
-    return dataset
 
 
-def _one_of(keyword: str, value: object, accepted: Sequence[str]) -> None:
-    if value not in accepted:
-        raise ValueError(f"{keyword}={value!r} is none of {', '.join(map(repr, accepted))}")
+# --- what the report will say ---------------------------------------------------------------
+
+
+class _Notes:
+    """What was noticed on the way, as lists of text that a Dataset's attributes can hold."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        known = table.attrs
+        self.root: str = known.get("source") or os.path.commonpath(
+            [os.path.dirname(path) for path in table["path"]]
+        )
+        self.planes: dict[str, int] = known.get("planes", {})
+        self.reasons: list[str] = list(known.get("reasons", []))
+        self.unmatched: list[str] = list(known.get("unmatched", []))
+        self.aside = [f"{path}: {why}" for path, why in known.get("aside", {}).items()]
+        self.unreadable: list[str] = list(known.get("unreadable", []))
+        self.duplicates: list[str] = []
+        self.short: list[str] = []
+        self.disagreements: list[str] = []
+
+    def lists(self) -> dict[str, list[str]]:
+        """Those that are not empty."""
+        names = [
+            "reasons",
+            "duplicates",
+            "unmatched",
+            "aside",
+            "unreadable",
+            "short",
+            "disagreements",
+        ]
+        return {name: found for name in names if (found := getattr(self, name))}
+
+    def compare(self, grid: Grid, convention: Convention | None) -> None:
+        """Note what the grid left out, and where it differs from what was to be recorded."""
+        self.duplicates += [below(self.root, path) for path in grid.duplicates]
+        self.short += [f"{below(self.root, path)}: {n} planes" for path, n in self.planes.items()]
+        if convention is not None and convention.settings:
+            stacks = read_settings(self.root).get("stacks")
+            found = len(grid.labels.get("stack", ()))
+            if stacks is not None and stacks > found:
+                self.disagreements.append(f"{stacks} stacks in Settings.txt, {found} in the names")
+
+
+def _refuse_holes(grid: Grid) -> None:
+    """Refuse cells without a file."""
+    holes = np.argwhere(~grid.present)
+    if not len(holes):
+        return
+    cells = (
+        ", ".join(
+            f"{d}={labels[i]}" for (d, labels), i in zip(grid.labels.items(), at, strict=True)
+        )
+        for at in holes
+    )
+    raise ValueError(
+        f"{len(holes)} of {grid.paths.size} cells have no file:\n{first_lines(cells)}\n"
+        'Open them filled with missing="fill", or drop the labels concerned from the table of '
+        "xarray_tiffstack.scan()."
+    )
+
+
+# --- pixels ---------------------------------------------------------------------------------
+
+
+def _lazy_image(
+    grid: Grid,
+    joins: Sequence[Join],
+    layout: Layout,
+    pages: str,
+    notes: _Notes,
+    fill_value: float,
+) -> _Image:
+    """Build the lazy array over all files; of a mosaic, probe one file of each tile."""
+    outer = tuple(d for d in grid.dims if d not in {join.token for join in joins})
+    inner = _inner(layout.axes, outer)
+    if not joins:
+        planes = np.vectorize(notes.planes.get, [object])(grid.paths) if notes.planes else None
+        files = FileGrid(grid.paths, layout, fill_value, planes)
+        return _Image(files.array(), outer, inner, {})
+
+    def probe(paths: np.ndarray) -> Layout | None:
+        found = paths[pd.notna(paths)]
+        return _probe(found, pages, notes)[1] if len(found) else None
+
+    order = [grid.dims.index(d) for d in (*outer, *(join.token for join in joins))]
+    turned = tuple(len(outer) + i for i, join in enumerate(joins) if join.descending)
+    paths = np.flip(grid.paths.transpose(order), turned)
+    array, lengths = stitch(paths, joins, probe, fill_value)
+    return _Image(array, outer, inner, lengths)
+
+
+def _probe(paths: Iterable[str], pages: str, notes: _Notes) -> tuple[str, Layout]:
+    """Find the first file that can be read, and its layout."""
+    errors = []
+    for path in paths:
+        try:
+            layout = _tiff.probe(path, pages=pages)
+        except (OSError, ValueError) as error:
+            errors.append(str(error))
+        else:
+            notes.unreadable += [error for error in errors if error not in notes.unreadable]
+            return path, layout
+    raise OSError(f"none of {len(errors)} files can be read:\n{first_lines(errors)}")
+
+
+def _whole(layout: Layout, table: pd.DataFrame) -> Layout:
+    """Layout of the files that hold all planes, where the headers of all were read."""
+    return table.attrs.get("whole") or layout
+
+
+def _without_clashes(table: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """Rename tokens called like an axis of the files: x in a name says where the file lies."""
+    spatial = [name for name in ("z", "y", "x") if name in layout.axes and name in table]
+    return table.rename(columns={name: f"{name}_offset" for name in spatial})
+
+
+def _inner(axes: tuple[str, ...], outer: tuple[str, ...]) -> tuple[str, ...]:
+    """Names for the dimensions of one file, where the grid has taken some already."""
+    return tuple(f"{axis}_in_file" if axis in outer else axis for axis in axes)
 
 
 def _voxel_size(
@@ -117,179 +223,6 @@ def _voxel_size(
     if bad:
         raise ValueError(f"voxel_size takes positive micrometers for z, y and x, not {bad}")
     return {axis: float(size) for axis, size in sizes.items()}
-
-
-def _file_table(
-    source: Source | pd.DataFrame,
-    pattern: str | Pattern | Convention | None,
-    unmatched: Literal["warn", "ignore", "raise"],
-) -> tuple[pd.DataFrame, Convention | None]:
-    """Scan the source, or take the table that was handed over."""
-    if not isinstance(source, pd.DataFrame):
-        table = scan(source, pattern, unmatched=unmatched)
-    elif "path" not in source.columns:
-        raise ValueError(
-            "the file table has no column 'path'; its columns are "
-            f"{', '.join(map(str, source.columns))}"
-        )
-    elif source.empty:
-        raise FileNotFoundError("the file table has no rows")
-    elif isinstance(pattern, str):
-        raise ValueError("pattern= reads names, and a file table has them read already: drop it")
-    else:
-        table = source
-    if isinstance(pattern, Convention):
-        return table, pattern
-    name = table.attrs.get("convention")
-    return table, find_convention(name) if name is not None else None
-
-
-# --- tiles ----------------------------------------------------------------------------------
-
-# Tokens that count tiles along an axis, where mosaic=True has to find them.
-_TILE_TOKENS = {"z": ("z_offset",), "y": ("y_offset", "row"), "x": ("x_offset", "col")}
-
-
-def _tile_tokens(
-    table: pd.DataFrame, mosaic: bool | Mapping[str, str] | pd.DataFrame
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Find the token that counts tiles along each axis; "-" before it turns its order round."""
-    if isinstance(mosaic, pd.DataFrame):
-        axes = [axis for axis in "zyx" if axis in mosaic]
-        on = [name for name in mosaic if name in table and name not in axes]
-        if not axes or not on:
-            raise ValueError(
-                "a table for mosaic= needs a column that the file table has "
-                f"({', '.join(map(str, table.columns.drop('path')))}) and columns among x, y, z"
-            )
-        renamed = mosaic[[*on, *axes]].rename(columns={axis: f"{axis}_position" for axis in axes})
-        attrs, table = table.attrs, table.merge(renamed, on=on, how="left", validate="m:1")
-        table.attrs = attrs
-        return table, {axis: f"{axis}_position" for axis in axes}
-    if isinstance(mosaic, Mapping):
-        known = [str(name) for name in table.columns.drop("path")]
-        wrong = {
-            a: t for a, t in mosaic.items() if a not in _TILE_TOKENS or t.lstrip("-") not in known
-        }
-        if wrong:
-            raise ValueError(
-                f"mosaic={dict(mosaic)!r} takes the axes x, y, z and the tokens "
-                f"{', '.join(known)}; not {wrong}"
-            )
-        return table, dict(mosaic)
-    if not isinstance(mosaic, bool):
-        raise ValueError(
-            f"mosaic={mosaic!r} is none of True, False, a mapping of axes to tokens, such as "
-            '{"x": "col", "y": "row"}, or a table of positions'
-        )
-    return table, {
-        axis: next(token for token in tokens if token in table)
-        for axis, tokens in _TILE_TOKENS.items()
-        if mosaic and any(token in table for token in tokens)
-    }
-
-
-def _joins(
-    grid: Grid, tiles: Mapping[str, str], overlap: float | Mapping[str, float]
-) -> list[Join]:
-    """Decide along which axes tiles are put together."""
-    shared = dict(overlap) if isinstance(overlap, Mapping) else dict.fromkeys(tiles, overlap)
-    extra = [axis for axis in shared if axis not in tiles]
-    if extra or (overlap and not tiles):
-        raise ValueError(
-            f"overlap={overlap!r} goes with mosaic=, which names {list(tiles) or None}"
-        )
-    joins = [
-        Join(axis, token.lstrip("-"), token.startswith("-"), shared.get(axis, 0))
-        for axis, token in tiles.items()
-        if token.lstrip("-") in grid.dims
-    ]
-    if PIECE in grid.dims:
-        if any(join.axis == "z" for join in joins):
-            raise ValueError(f"{PIECE!r} continues the files along z, where mosaic= puts tiles too")
-        joins.append(Join("z", PIECE))
-    return joins
-
-
-def _refuse_holes(grid: Grid) -> None:
-    """Refuse cells without a file."""
-    holes = np.argwhere(~grid.present)
-    if not len(holes):
-        return
-    cells = (
-        ", ".join(
-            f"{d}={labels[i]}" for (d, labels), i in zip(grid.labels.items(), at, strict=True)
-        )
-        for at in holes
-    )
-    raise ValueError(
-        f"{len(holes)} of {grid.paths.size} cells have no file:\n{first_lines(cells)}\n"
-        'Open them filled with missing="fill", or drop the labels concerned from the table of '
-        "xarray_tiffstack.scan()."
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Image:
-    """The lazy array, and what its dimensions are."""
-
-    array: da.Array
-    outer: tuple[str, ...]
-    """Dimensions of the grid of files."""
-    inner: tuple[str, ...]
-    """Dimensions of one file, or of the tiles put together."""
-    lengths: dict[str, list[int]]
-    """Pixels of each tile, along each axis on which tiles are put together."""
-    unreadable: list[str]
-    """Files that were tried as the probe and cannot be read, with the reason."""
-
-
-# --- pixels ---------------------------------------------------------------------------------
-
-
-def _lazy_image(
-    grid: Grid, joins: Sequence[Join], convention: Convention | None, fill_value: float
-) -> _Image:
-    """Probe one file (one of each tile), and build the lazy array over all of them."""
-    pages = convention.pages if convention is not None else "z"
-    unreadable: list[str] = []
-
-    def probe(paths: np.ndarray) -> _tiff.Layout | None:
-        if not pd.notna(paths).any():
-            return None
-        layout = _probe(paths, pages, unreadable)
-        _check_fill(fill_value, layout.dtype)
-        return layout
-
-    outer = tuple(d for d in grid.dims if d not in {join.token for join in joins})
-    lengths: dict[str, list[int]] = {}
-    if joins:
-        order = [grid.dims.index(d) for d in (*outer, *(join.token for join in joins))]
-        paths = grid.paths.transpose(order)
-        paths = np.flip(paths, tuple(len(outer) + i for i, j in enumerate(joins) if j.descending))
-        array, layout, lengths = stitch(paths, joins, probe, fill_value)
-    else:
-        layout = _probe(grid.paths, pages, unreadable)
-        _check_fill(fill_value, layout.dtype)
-        array = FileGrid(grid.paths, layout, fill_value).array()
-    return _Image(array, outer, _inner(layout.axes, outer), lengths, unreadable)
-
-
-def _probe(paths: np.ndarray, pages: str, unreadable: list[str]) -> _tiff.Layout:
-    """Layout of the first file that can be read."""
-    tried = 0
-    for path in paths[pd.notna(paths)]:
-        try:
-            return _tiff.probe(path, pages=pages)
-        except (OSError, ValueError) as error:
-            unreadable.append(str(error))
-            tried += 1
-    raise OSError(f"none of {tried} files can be read:\n{first_lines(unreadable)}")
-
-
-def _inner(axes: tuple[str, ...], outer: tuple[str, ...]) -> tuple[str, ...]:
-    """Names for the dimensions of one file, where the grid has taken some already."""
-    return tuple(f"{axis}_in_file" if axis in outer else axis for axis in axes)
 
 
 def _check_fill(fill_value: float, dtype: np.dtype[Any]) -> None:
@@ -327,14 +260,52 @@ def _coordinates(
         coords[joined[name].dim if name in joined else name] = label
     for name, (dims, values) in grid.coords.items():
         coords[name] = variable(name, dims, values)
-    below = np.frompyfunc(lambda path: "" if path is None else _below(root, path), 1, 1)
-    coords["path"] = variable("path", grid.dims, np.asarray(below(grid.paths), object))
+    relative = np.frompyfunc(lambda path: "" if path is None else below(root, path), 1, 1)
+    coords["path"] = variable("path", grid.dims, np.asarray(relative(grid.paths), object))
     coords["present"] = variable("present", grid.dims, grid.present)
     coords["present"].attrs["long_name"] = "whether there is a file"
     return coords
 
 
-def _below(root: str, path: str) -> str:
+def _scales(
+    image: _Image,
+    path: str,
+    layout: Layout,
+    convention: Convention | None,
+    given: float | Sequence[float] | Mapping[str, float] | None,
+    notes: _Notes,
+) -> dict[str, xr.Variable]:
+    """Coordinates along the axes of a file, from what the user, the program or the file says."""
+    wanted = _voxel_size(given)
+    absent = [axis for axis in wanted if axis not in image.inner]
+    if absent and isinstance(given, Mapping):
+        raise ValueError(f"voxel_size names {', '.join(absent)}; the files have {image.inner}")
+    said = _tiff.metadata(path)
+    settings = read_settings(notes.root) if convention is not None and convention.settings else {}
+    sizes = {**dict.fromkeys(said.voxel_size, ""), **settings.get("voxel_size", {})}
+    sources = {**said.source, **dict.fromkeys(settings.get("voxel_size", {}), "Settings.txt")}
+    sizes = {axis: size or said.voxel_size[axis] for axis, size in sizes.items()}
+    for axis, size in wanted.items():
+        if axis in sizes and abs(sizes[axis] - size) > 0.01 * size:
+            notes.disagreements.append(
+                f"voxel_size {axis}: {size} given, {sizes[axis]:.6g} in {sources[axis]}"
+            )
+    sizes |= wanted
+    sources |= dict.fromkeys(wanted, "voxel_size=")
+    coords: dict[str, xr.Variable] = {}
+    for axis, length in zip(image.inner, image.array.shape[len(image.outer) :], strict=True):
+        if axis in sizes:
+            attrs = {"units": "micrometer", "voxel_size_from": sources[axis]}
+            coords[axis] = TokenVariable(axis, np.arange(length) * sizes[axis], attrs)
+        elif axis == "channel" and len(said.channels) == length == len(set(said.channels)):
+            coords[axis] = TokenVariable(axis, np.array(said.channels, object))
+        elif axis == "time" and said.time_interval:
+            times = np.arange(length) * said.time_interval
+            coords[axis] = TokenVariable(axis, times, {"units": "millisecond"})
+    return coords
+
+
+def below(root: str, path: str) -> str:
     """Path relative to the source, with "/"."""
     if path.startswith(root + os.sep):
         path = path[len(root) + 1 :]

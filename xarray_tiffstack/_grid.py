@@ -2,7 +2,8 @@
 
 Everything here is decided from the table alone; no file is opened. The rules, in order:
 
-1. Processed versions of a raw file (role "variant") are set aside where raw files are there.
+1. Processed versions of a raw file (role "variant") are set aside where raw files are there,
+   and the samples (role "sample") parted: each is a grid of its own.
 2. Channel: its identity is (camera, ch, ...); its labels are the wavelengths where those are
    unique, else strings that are.
 3. A token that never changes is a scalar coordinate. A clock is a coordinate too; under a
@@ -15,6 +16,7 @@ Everything here is decided from the table alone; no file is opened. The rules, i
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -44,8 +46,6 @@ class Grid:
     """Every other token: the dimensions it varies with, and its values there."""
     duplicates: list[str] = field(default_factory=list)
     """Files left out because another stands in their cell."""
-    aside: list[str] = field(default_factory=list)
-    """Processed versions of raw files, left out."""
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def make_grid(
     convention: Convention | None = None,
     *,
     tiles: Iterable[str] = (),
-    duplicates: Literal["raise", "first", "last"] = "raise",
+    duplicates: Literal["raise", "first", "last", "position"] = "raise",
 ) -> Grid:
     """Place the files of a table along labelled dimensions.
 
@@ -88,8 +88,9 @@ def make_grid(
     tiles
         Tokens that count the tiles of a mosaic: dimensions where they vary, whatever others say.
     duplicates
-        What to do where two files stand in one cell: "raise", or keep the "first" or the "last"
-        in the order of the table.
+        What to do where two files stand in one cell: "raise"; keep the "first" or the "last" in
+        the order of the table; or number them along a dimension "position", in the order of
+        their clocks.
 
     Raises
     ------
@@ -97,13 +98,11 @@ def make_grid(
         Where files cannot be placed without guessing.
     """
     tokens = {name: _meaning(name, convention) for name in table.columns if name != "path"}
-    table, aside = _without_variants(table, tokens)
-    _refuse_samples(table, tokens)
     paths = table["path"].to_numpy(object)
     columns = {
         name: _encode(table[name])
         for name, token in tokens.items()
-        if token.role not in {"random", "variant"} or table[name].notna().all()
+        if token.role != "random" and (token.role != "variant" or table[name].notna().all())
     }
     counted = {token.lstrip("-") for token in tiles}
     dims, columns = _dimensions(columns, tokens, convention, counted)
@@ -118,6 +117,11 @@ def make_grid(
             "drop columns from the table of xarray_tiffstack.scan() and open that."
         )
     cells = _combined([columns[name] for name in dims], len(paths))
+    if duplicates == "position" and not _told_apart([columns[name] for name in dims]):
+        columns["position"] = _numbered(cells, columns, tokens)
+        dims = ("position", *(name for name in dims if name != "position"))
+        shape = tuple(len(columns[name].values) for name in dims)
+        cells = _combined([columns[name] for name in dims], len(paths))
     keep, dropped = _unique_cells(cells, paths, duplicates, dims, columns)
     cells, paths = cells[keep], paths[keep]
     columns = {name: _Column(column.codes[keep], column.values) for name, column in columns.items()}
@@ -135,7 +139,6 @@ def make_grid(
         cube.reshape(shape),
         coords,
         dropped,
-        aside,
     )
 
 
@@ -148,32 +151,38 @@ def _meaning(name: str, convention: Convention | None) -> Token:
 # --- what is left out, or refused, before anything is placed -------------------------------
 
 
-def _without_variants(
-    table: pd.DataFrame, tokens: Mapping[str, Token]
-) -> tuple[pd.DataFrame, list[str]]:
-    """Set processed versions aside where raw files are there."""
-    aside: list[str] = []
-    for name in [n for n, token in tokens.items() if token.role == "variant"]:
+def without_variants(table: pd.DataFrame, convention: Convention | None) -> pd.DataFrame:
+    """Set processed versions aside where raw files are there; ``attrs["aside"]`` lists them."""
+    attrs = {**table.attrs, "aside": dict(table.attrs.get("aside", {}))}
+    root = attrs.get("source", "")
+    for name in [n for n in table if _meaning(str(n), convention).role == "variant"]:
         raw = table[name].isna() | (table[name] == "")
         if raw.any() and not raw.all():
-            aside += table.loc[~raw, "path"].tolist()
+            processed = [os.path.relpath(path, root) for path in table.loc[~raw, "path"]]
+            attrs["aside"] |= dict.fromkeys(processed, "processed version of a raw file")
             table = table[raw]
-    return table, aside
+    table.attrs = attrs
+    return table
 
 
-def _refuse_samples(table: pd.DataFrame, tokens: Mapping[str, Token]) -> None:
-    """Refuse several samples at once: each is an array of its own."""
-    names = [n for n, token in tokens.items() if token.role == "sample"]
-    samples = table[names].drop_duplicates() if names else ()
-    if len(samples) > 1:
-        varying = [n for n in names if table[n].nunique(dropna=False) > 1]
-        counts = table.groupby(varying, dropna=False, sort=False).size()
-        raise ValueError(
-            f"the files belong to {len(counts)} samples, told apart by {' and '.join(varying)}:\n"
-            + first_lines(f"{k}: {n} files" for k, n in counts.items())
-            + "\nOpen one at a time: write its name into pattern=, or hand over the rows of "
-            "xarray_tiffstack.scan(...) that belong to it."
-        )
+def split_samples(table: pd.DataFrame, convention: Convention | None) -> dict[str, pd.DataFrame]:
+    """Split a table by what was imaged: each sample is an array of its own, named for it."""
+    names = [
+        str(n)
+        for n in table
+        if _meaning(str(n), convention).role == "sample" and table[n].nunique(dropna=False) > 1
+    ]
+    if not names:
+        return {"": table}
+    samples: dict[str, pd.DataFrame] = {}
+    for values, rows in table.groupby(names, dropna=False, sort=True):
+        words = [str(value) for value in values if value == value and value not in (None, "")]
+        label = "/".join(words) or os.path.basename(table.attrs.get("source", "")) or "files"
+        while label in samples:
+            label += "_"
+        rows.attrs = table.attrs
+        samples[label] = rows
+    return samples
 
 
 def _refuse_gaps_in_column(table: pd.DataFrame, name: str, column: _Column) -> None:
@@ -317,6 +326,10 @@ def _with_channel(columns: dict[str, _Column], tokens: Mapping[str, Token]) -> d
     if not identity and not label:
         return columns
     told = [n for n in identity if columns[n].varies]
+    for name in [n for n in told if len(told) > 1]:
+        rest = [columns[n] for n in told if n != name]
+        if rest and _determines(rest, columns[name]):
+            told.remove(name)
     told += [n for n in label if not _determines([columns[t] for t in told], columns[n])]
     rows = len(next(iter(columns.values())).codes)
     codes = _combined([columns[n] for n in told], rows)
@@ -395,8 +408,22 @@ def _unique_cells(
     raise ValueError(
         f"{int(again.sum())} files stand in a cell that another file has, in {len(crowded)} "
         f"cells:\n" + "\n".join(lines) + more + f"\n{why}"
-        'Choose with duplicates="first" or duplicates="last", or tell them apart with pattern=.'
+        'Choose with duplicates="first" or "last", number them as positions with '
+        'duplicates="position", or tell them apart with pattern=.'
     )
+
+
+def _numbered(
+    cells: np.ndarray, columns: Mapping[str, _Column], tokens: Mapping[str, Token]
+) -> _Column:
+    """Count the files of each cell in the order of their clocks."""
+    clocks = [columns[n] for n, token in tokens.items() if token.role == "clock" and n in columns]
+    order = np.lexsort([*(clock.codes for clock in reversed(clocks)), cells])
+    new_cell = np.append(True, np.diff(cells[order]) != 0)
+    first = np.maximum.accumulate(np.where(new_cell, np.arange(len(cells)), 0))
+    codes = np.empty(len(cells), np.int64)
+    codes[order] = np.arange(len(cells)) - first
+    return _Column(codes, np.arange(codes.max() + 1))
 
 
 def _coordinate(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from xarray_tiffstack._array import (
@@ -24,6 +26,7 @@ from xarray_tiffstack._grid import first_lines
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from xarray_tiffstack._grid import Grid
     from xarray_tiffstack._tiff import Layout
 
 
@@ -97,7 +100,7 @@ class Join:
         return f"tile_{self.axis}"
 
     def kept(self, lengths: Sequence[int]) -> list[slice]:
-        """What is kept of each tile: half of the overlap is trimmed from either neighbour."""
+        """Say what is kept of each tile: half of the overlap is trimmed from either neighbour."""
         if not 0 <= self.overlap < min(lengths):
             raise ValueError(
                 f"overlap={self.overlap} along {self.axis}: tiles of {min(lengths)} pixels cannot "
@@ -113,12 +116,79 @@ class Join:
         return kept
 
 
+PIECE = "part"  # the token whose files continue the volume before them, along z
+
+# Tokens that count tiles along an axis, where mosaic=True has to find them.
+_TILE_TOKENS = {"z": ("z_offset",), "y": ("y_offset", "row"), "x": ("x_offset", "col")}
+
+
+def tile_tokens(
+    table: pd.DataFrame, mosaic: bool | Mapping[str, str] | pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Find the token that counts tiles along each axis; "-" before it turns its order round."""
+    if isinstance(mosaic, pd.DataFrame):
+        axes = [axis for axis in "zyx" if axis in mosaic]
+        on = [name for name in mosaic if name in table and name not in axes]
+        if not axes or not on:
+            raise ValueError(
+                "a table for mosaic= needs a column that the file table has "
+                f"({', '.join(map(str, table.columns.drop('path')))}) and columns among x, y, z"
+            )
+        renamed = mosaic[[*on, *axes]].rename(columns={axis: f"{axis}_position" for axis in axes})
+        attrs, table = table.attrs, table.merge(renamed, on=on, how="left", validate="m:1")
+        table.attrs = attrs
+        return table, {axis: f"{axis}_position" for axis in axes}
+    if isinstance(mosaic, Mapping):
+        known = [str(name) for name in table.columns.drop("path")]
+        wrong = {
+            a: t for a, t in mosaic.items() if a not in _TILE_TOKENS or t.lstrip("-") not in known
+        }
+        if wrong:
+            raise ValueError(
+                f"mosaic={dict(mosaic)!r} takes the axes x, y, z and the tokens "
+                f"{', '.join(known)}; not {wrong}"
+            )
+        return table, dict(mosaic)
+    if not isinstance(mosaic, bool):
+        raise ValueError(
+            f"mosaic={mosaic!r} is none of True, False, a mapping of axes to tokens, such as "
+            '{"x": "col", "y": "row"}, or a table of positions'
+        )
+    return table, {
+        axis: next(token for token in tokens if token in table)
+        for axis, tokens in _TILE_TOKENS.items()
+        if mosaic and any(token in table for token in tokens)
+    }
+
+
+def find_joins(
+    grid: Grid, tiles: Mapping[str, str], overlap: float | Mapping[str, float]
+) -> list[Join]:
+    """Decide along which axes tiles are put together."""
+    shared = dict(overlap) if isinstance(overlap, Mapping) else dict.fromkeys(tiles, overlap)
+    extra = [axis for axis in shared if axis not in tiles]
+    if extra or (overlap and not tiles):
+        raise ValueError(
+            f"overlap={overlap!r} goes with mosaic=, which names {list(tiles) or None}"
+        )
+    joins = [
+        Join(axis, token.lstrip("-"), token.startswith("-"), shared.get(axis, 0))
+        for axis, token in tiles.items()
+        if token.lstrip("-") in grid.dims
+    ]
+    if PIECE in grid.dims:
+        if any(join.axis == "z" for join in joins):
+            raise ValueError(f"{PIECE!r} continues the files along z, where mosaic= puts tiles too")
+        joins.append(Join("z", PIECE))
+    return joins
+
+
 def stitch(
     paths: np.ndarray,
     joins: Sequence[Join],
     probe: Callable[[np.ndarray], Layout | None],
     fill_value: float,
-) -> tuple[da.Array, Layout, dict[str, list[int]]]:
+) -> tuple[da.Array, dict[str, list[int]]]:
     """Put tiles together: probe one file of each, trim what they share, and block them.
 
     Parameters
@@ -136,8 +206,6 @@ def stitch(
     -------
     array
         Dimensions of the grid but for the joined ones, then those of an image.
-    layout
-        Layout of a tile.
     lengths
         Pixels kept of each tile, along each joined axis.
 
@@ -187,7 +255,7 @@ def stitch(
     arranged = tiles.transpose([i for i in order if i is not None])
     shape = (*[1] * outer, *(1 if i is None else count[i] for i in order))
     lengths = {a: [part.stop - part.start for part in parts] for a, parts in kept.items()}
-    return block(arranged.reshape(shape)), first, lengths
+    return block(arranged.reshape(shape)), lengths
 
 
 class _Blocked(MaterializedLayer):  # type: ignore[misc]
@@ -212,10 +280,10 @@ def _reads(tile: da.Array) -> Reads:
 
 def _map(function: Callable[[da.Array], da.Array], tiles: np.ndarray) -> np.ndarray:
     """Apply a function to each array of an object array."""
-    out = np.empty(tiles.shape, object)
-    for at in np.ndindex(tiles.shape):
-        out[at] = function(tiles[at])
-    return out
+    out = np.empty(tiles.size, object)
+    for i, tile in enumerate(tiles.flat):  # one by one: NumPy would unpack what looks like arrays
+        out[i] = function(tile)
+    return out.reshape(tiles.shape)
 
 
 def _lengths(tiles: np.ndarray, axis: int) -> np.ndarray:
@@ -238,7 +306,7 @@ def _select(tiles: np.ndarray, axis: int, part: int | slice | np.ndarray) -> np.
     which = np.searchsorted(stops, picked, side="right")
     local = picked - np.concatenate([[0], stops])[which]
     if picked.ndim == 0:
-        return of_each(tiles.take(int(which), axis), int(local))
+        return of_each(tiles.take([int(which)], axis), int(local)).squeeze(axis)
     if not picked.size:
         return of_each(tiles.take([0], axis), slice(0, 0))
     borders = [0, *(np.flatnonzero(np.diff(which)) + 1).tolist(), len(picked)]

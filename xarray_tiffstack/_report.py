@@ -43,6 +43,10 @@ class Report:
     """Files of the format that are no raw image data, with the reason."""
     unreadable: list[str] = field(default_factory=list)
     """Files that could not be opened to find the shape, with the reason."""
+    short: list[str] = field(default_factory=list)
+    """Files that hold fewer planes than the others, and how many."""
+    disagreements: list[str] = field(default_factory=list)
+    """What was given or recorded otherwise than it was found."""
     other_size: list[str] = field(default_factory=list)
     """Files whose size in bytes differs from most others'."""
     absent: list[str] = field(default_factory=list)
@@ -69,10 +73,17 @@ class Report:
             ("unmatched", self.unmatched),
             ("set aside", self.aside),
             ("unreadable", self.unreadable),
+            ("short", self.short),
+            ("disagreements", self.disagreements),
             ("of another size", self.other_size),
             ("no longer there", self.absent),
         ]
-        return head + [(name, str(len(items)), items) for name, items in lists]
+        nothing = [name for name, items in lists if not items]
+        return [
+            *head,
+            *((name, str(len(items)), items) for name, items in lists if items),
+            *([("none", ", ".join(nothing), [])] if nothing else []),
+        ]
 
     def __str__(self) -> str:
         lines = []
@@ -126,7 +137,7 @@ def make_report(dataset: xr.Dataset) -> Report:
     labels = {str(d): present[d].values for d in present.dims}
     usual, share = next(iter(Counter(sizes.values()).most_common(1)), (None, 0))
     uneven = [p for p, n in sizes.items() if n is not None and n != usual]
-    lists = ("reasons", "duplicates", "unmatched", "aside", "unreadable")
+    lists = ["reasons", "duplicates", "unmatched", "aside", "unreadable", "short", "disagreements"]
     source = dataset.attrs.get("source", "")
     return Report(
         source=source,

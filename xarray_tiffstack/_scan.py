@@ -85,7 +85,7 @@ def scan(
         raise ValueError(f'unmatched={unmatched!r} is none of "warn", "ignore", "raise"')
     root, names = list_files(source)
     chosen, convention, reasons = _choose(pattern, names)
-    aside = _set_aside(names, convention)
+    aside = convention.set_aside(names) if convention is not None else {}
     names = [name for name in names if name not in aside]
     fits, columns = chosen.parse_names(names)
     if not fits.any():
@@ -97,7 +97,7 @@ def scan(
     rest = [names[i] for i in np.flatnonzero(~fits)]
     _tell(rest, len(names), chosen, unmatched)
     columns = _without_absent(columns, convention)
-    folders = _folders(kept, chosen)
+    folders = [chosen.folder(name) if "/" in name else "" for name in kept]
     if len(set(folders)) > 1:
         columns = {"folder": np.array(folders, object), **columns}
     table = pd.DataFrame({"path": [os.path.join(root, name) for name in kept], **columns})
@@ -195,18 +195,9 @@ def _choose(
         else:
             pattern = Pattern(pattern)
     if isinstance(pattern, Pattern):
-        return pattern, None, ["given"]
+        return pattern, None, []
     best = max(pattern.patterns, key=lambda p: p.parse_names(names)[0].sum())
-    return best, pattern, ["given"]
-
-
-def _set_aside(names: Sequence[str], convention: Convention | None) -> dict[str, str]:
-    """Files that belong to the format and are no image data, each with the reason."""
-    aside: dict[str, str] = {}
-    for kind in convention.aside if convention is not None else ():
-        fits, _ = kind.pattern.parse_names(names)
-        aside |= {names[i]: kind.reason for i in np.flatnonzero(fits).tolist()}
-    return aside
+    return best, pattern, []
 
 
 def _tell(
@@ -252,11 +243,3 @@ def _without_absent(
         else:
             kept[name] = column
     return kept
-
-
-def _folders(names: Sequence[str], pattern: Pattern) -> list[str]:
-    """Folder of each file as far as the pattern does not read it."""
-    if not pattern.is_template and "/" in pattern.text:
-        return []
-    depth = pattern.text.count("/") + 1 if pattern.is_template else 1
-    return [name.rsplit("/", depth)[0] if name.count("/") >= depth else "" for name in names]

@@ -40,8 +40,12 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         "voxel_size",
         "mosaic",
         "overlap",
+        "pages",
+        "group",
+        "validate",
         "drop_variables",
     )
+    supports_groups = True
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Never claim a source unasked: a TIFF or a folder may be another reader's."""
@@ -53,12 +57,15 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         *,
         pattern: str | Pattern | Convention | None = None,
         missing: Literal["fill", "raise"] = "fill",
-        duplicates: Literal["raise", "first", "last"] = "raise",
+        duplicates: Literal["raise", "first", "last", "position"] = "raise",
         unmatched: Literal["warn", "ignore", "raise"] = "warn",
         fill_value: float = 0,
         voxel_size: float | Sequence[float] | Mapping[str, float] | None = None,
         mosaic: bool | Mapping[str, str] | pd.DataFrame = False,
         overlap: float | Mapping[str, float] = 0,
+        pages: str | None = None,
+        group: str | None = None,
+        validate: Literal["headers"] | None = None,
         drop_variables: str | Iterable[str] | None = None,
     ) -> xr.Dataset:
         """Open a source as one labelled, lazy, dask-backed Dataset.
@@ -78,9 +85,10 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         missing : {"fill", "raise"}
             What to do where a combination of labels has no file: fill its pixels with
             `fill_value` and set ``present`` to False there, or refuse.
-        duplicates : {"raise", "first", "last"}
-            What to do where two files stand for the same labels: refuse, or keep the first or
-            the last in the order of their paths.
+        duplicates : {"raise", "first", "last", "position"}
+            What to do where two files stand for the same labels: refuse; keep the first or the
+            last in the order of their paths; or take them for positions that the names do not
+            tell, numbered along a dimension ``position`` in the order of their clocks.
         unmatched : {"warn", "ignore", "raise"}
             What to do about TIFFs whose names do not fit the pattern. They are listed in
             ``ds.tiffstack.report()`` in any case.
@@ -99,6 +107,16 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         overlap : number or mapping
             What neighbouring tiles share, in pixels, or below 1 as a fraction of a tile; half of
             it is trimmed from either. A mapping gives it by axis, ``{"x": 100, "y": 0.1}``.
+        pages : str, optional
+            What the pages of a file are where it does not say, such as ``"time"``; by default
+            what the convention says, else ``"z"``.
+        group : str, optional
+            Which sample to open, where the names or folders tell of several.
+        validate : {"headers"}, optional
+            Read the header of every file, in parallel, before any pixel is asked for: files that
+            cannot be read count as missing, those with fewer planes are filled up, those of
+            another shape or dtype are a sample of their own. By default one header is read, and
+            a file that differs is an error when it is read.
         drop_variables : str or iterable of str, optional
             Variables to leave out.
 
@@ -134,10 +152,9 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         10
         >>> folder.cleanup()
         """
-        from xarray_tiffstack._dataset import open_stack
+        from xarray_tiffstack._open import Options, open_one
 
-        return open_stack(
-            filename_or_obj,
+        options = Options(
             pattern=pattern,
             missing=missing,
             duplicates=duplicates,
@@ -146,5 +163,47 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
             voxel_size=voxel_size,
             mosaic=mosaic,
             overlap=overlap,
-            drop_variables=drop_variables,
+            pages=pages,
+            validate=validate,
         )
+        return _dropped(open_one(filename_or_obj, options, group), drop_variables)
+
+    def open_groups_as_dict(  # type: ignore[override]
+        self,
+        filename_or_obj: Source | pd.DataFrame,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        **options: Any,
+    ) -> dict[str, xr.Dataset]:
+        """Open every sample of a source: `xarray.open_groups`.
+
+        Takes the keywords of `open_dataset` but ``group``; the samples are the keys.
+        """
+        from xarray_tiffstack._open import Options, open_all
+
+        samples = open_all(filename_or_obj, Options(**options))
+        return {f"/{name}": _dropped(ds, drop_variables) for name, ds in samples.items()}
+
+    def open_datatree(  # type: ignore[override]
+        self,
+        filename_or_obj: Source | pd.DataFrame,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        **options: Any,
+    ) -> xr.DataTree:
+        """Open every sample of a source as a node of its own: `xarray.open_datatree`.
+
+        Takes the keywords of `open_dataset` but ``group``; nodes are named by what tells the
+        samples apart.
+        """
+        from xarray import DataTree
+
+        samples = self.open_groups_as_dict(
+            filename_or_obj, drop_variables=drop_variables, **options
+        )
+        return DataTree.from_dict(samples)
+
+
+def _dropped(ds: xr.Dataset, names: str | Iterable[str] | None) -> xr.Dataset:
+    """Leave variables out."""
+    return ds if names is None else ds.drop_vars(names, errors="ignore")

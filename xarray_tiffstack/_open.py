@@ -1,0 +1,108 @@
+"""The line from a source to Datasets: scan, headers, samples, grid, lazy array, Dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from xarray_tiffstack._conventions import Convention, find_convention
+from xarray_tiffstack._dataset import make_dataset
+from xarray_tiffstack._grid import first_lines, split_samples, without_variants
+from xarray_tiffstack._headers import read_headers
+from xarray_tiffstack._scan import scan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import xarray as xr
+
+    from xarray_tiffstack._pattern import Pattern
+    from xarray_tiffstack._scan import Source
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which files are opened and how they are placed; documented at the backend's door."""
+
+    pattern: str | Pattern | Convention | None = None
+    missing: Literal["fill", "raise"] = "fill"
+    duplicates: Literal["raise", "first", "last", "position"] = "raise"
+    unmatched: Literal["warn", "ignore", "raise"] = "warn"
+    fill_value: float = 0
+    voxel_size: float | Sequence[float] | Mapping[str, float] | None = None
+    mosaic: bool | Mapping[str, str] | pd.DataFrame = False
+    overlap: float | Mapping[str, float] = 0
+    pages: str | None = None
+    validate: Literal["headers"] | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("missing", self.missing, ("fill", "raise"))
+        _one_of("duplicates", self.duplicates, ("raise", "first", "last", "position"))
+        _one_of("unmatched", self.unmatched, ("warn", "ignore", "raise"))
+        _one_of("validate", self.validate, (None, "headers"))
+
+
+def open_one(source: Source | pd.DataFrame, options: Options, group: str | None) -> xr.Dataset:
+    """Open the one sample of a source, or that which `group` names."""
+    samples, convention = _samples(source, options)
+    if group is None and len(samples) == 1:
+        (group,) = samples
+    if group not in samples:
+        what = "open one of them" if group is None else f"{group!r} is none of them"
+        raise ValueError(
+            f"the files belong to {len(samples)} samples; {what}:\n"
+            + first_lines(f"group={name!r}: {len(table)} files" for name, table in samples.items())
+            + "\nFor all of them there is xarray.open_datatree(source, engine='tiffstack')."
+        )
+    return make_dataset(samples[group], convention, options)
+
+
+def open_all(source: Source | pd.DataFrame, options: Options) -> dict[str, xr.Dataset]:
+    """Open every sample of a source, by name."""
+    samples, convention = _samples(source, options)
+    return {name: make_dataset(table, convention, options) for name, table in samples.items()}
+
+
+def _samples(
+    source: Source | pd.DataFrame, options: Options
+) -> tuple[dict[str, pd.DataFrame], Convention | None]:
+    """List the files of each sample."""
+    table, convention = _file_table(source, options)
+    table = without_variants(table, convention)
+    if options.validate == "headers":
+        pages = options.pages or (convention.pages if convention is not None else "z")
+        table = read_headers(table, pages)
+        if table.empty:
+            broken = table.attrs["unreadable"]
+            raise OSError(f"none of {len(broken)} files can be read:\n{first_lines(broken)}")
+    return split_samples(table, convention), convention
+
+
+def _file_table(
+    source: Source | pd.DataFrame, options: Options
+) -> tuple[pd.DataFrame, Convention | None]:
+    """Scan the source, or take the table that was handed over."""
+    if not isinstance(source, pd.DataFrame):
+        table = scan(source, options.pattern, unmatched=options.unmatched)
+    elif "path" not in source.columns:
+        raise ValueError(
+            "the file table has no column 'path'; its columns are "
+            f"{', '.join(map(str, source.columns))}"
+        )
+    elif source.empty:
+        raise FileNotFoundError("the file table has no rows")
+    elif options.pattern is not None and not isinstance(options.pattern, Convention):
+        raise ValueError("pattern= reads names, and a file table has them read already: drop it")
+    else:
+        table = source
+    if isinstance(options.pattern, Convention):
+        return table, options.pattern
+    name = table.attrs.get("convention")
+    return table, find_convention(name) if name is not None else None
+
+
+def _one_of(keyword: str, value: object, accepted: Sequence[object]) -> None:
+    if value not in accepted:
+        raise ValueError(f"{keyword}={value!r} is none of {', '.join(map(repr, accepted))}")
