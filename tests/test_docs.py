@@ -1,0 +1,131 @@
+"""Every block of the README and of docs/ is run, and what it shows is what comes out.
+
+```python            doctest examples, or a script without prompts
+```console           "$ command" lines, each with its output
+```sh                commands
+```toml              conventions: loaded, their examples parsed, and kept as names.toml
+```text              not run
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tifffile
+from conftest import reference_name
+
+from xarray_tiffstack import load_conventions
+from xarray_tiffstack._demo import write_acquisition
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+# What installs, and what takes long and is run by the tests of its own. The files that such lines
+# name are tested to be there.
+NOT_RUN = ("pip install ", "git clone ", "cd ", "sh ci/")
+
+# zarr says this of every store of format 3 that xarray consolidates.
+pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a page runs: raw/ is the demo's acquisition, ex6-2/ the reference, of full size.
+
+    The 597 files of the reference are links to one, which is sparse and takes no disk.
+    """
+    write_acquisition(tmp_path / "raw")
+    stack = tmp_path / "stack.tif"
+    tifffile.imwrite(
+        stack, shape=(201, 1024, 768), dtype="uint16", photometric="minisblack", metadata=None
+    )
+    (tmp_path / "ex6-2").mkdir()
+    for i in range(597):
+        os.link(stack, tmp_path / "ex6-2" / reference_name(*divmod(i, 199)))
+    stack.unlink()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page(page: Path, folder: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    prose = FENCE.sub("", text)
+    assert not re.search(r"```|\n\n {4,}\S", prose), f"{page.name}: code outside a fence"
+    variables: dict[str, Any] = {"__name__": "__main__"}
+    for fence in FENCE.finditer(text):
+        kind, block = fence.groups()
+        line = text[: fence.start()].count("\n") + 1
+        where = f"{page.name}, line {line}"
+        if kind == "python" and ">>>" in block:
+            run_examples(block, variables, where)
+        elif kind == "python":
+            exec(compile(block, where, "exec"), variables)
+        elif kind == "console":
+            nothing, *commands = re.split(r"^\$ ", block, flags=re.MULTILINE)
+            assert not nothing, f"{where}: output without a command"
+            for command, shown in (part.split("\n", 1) for part in commands):
+                check(shown, run_command(command, where), f"{where}: {command}")
+        elif kind == "sh":
+            for command in block.splitlines():
+                run_command(command, where)
+        elif kind == "toml":
+            (folder / "names.toml").write_text(block, encoding="utf-8")
+            check_conventions(folder / "names.toml", where)
+        else:
+            assert kind == "text", f"{where}: a block of {kind or 'no'} kind cannot be tested"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#\s]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def run_examples(block: str, variables: dict[str, Any], where: str) -> None:
+    """Run a block of ``>>>`` lines; each sees the variables of the blocks above."""
+    examples = doctest.DocTestParser().get_doctest(block, variables, where, where, 0)
+    runner = doctest.DocTestRunner(optionflags=FLAGS, verbose=False)
+    said: list[str] = []
+    runner.run(examples, out=said.append, clear_globs=False)
+    variables.update(examples.globs)
+    assert not runner.failures, "".join(said)
+
+
+def run_command(command: str, where: str) -> str:
+    """Run a command of a shell and give its output, or find the file that it names."""
+    if command.startswith(NOT_RUN):
+        for script in re.findall(r"\bci/[\w./-]+", command):
+            assert (ROOT / script).is_file(), f"{where}: no {script}"
+        return ""
+    scripts = sysconfig.get_path("scripts")
+    env = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, f"{where}: {command}\n{done.stderr}"
+    return done.stdout
+
+
+def check_conventions(path: Path, where: str) -> None:
+    """Load conventions, and parse their examples."""
+    for convention in load_conventions(path).values():
+        assert convention.examples, where
+        for example in convention.examples:
+            parsed = [pattern.parse(example.name) for pattern in convention.patterns]
+            assert example.tokens in parsed, f"{where}: {example.name}"
+
+
+def check(shown: str, found: str, where: str) -> None:
+    """Compare output as a doctest does."""
+    example = doctest.Example(where, shown)
+    checker = doctest.OutputChecker()
+    if not checker.check_output(shown, found, FLAGS):
+        pytest.fail(f"{where}\n{checker.output_difference(example, found, FLAGS)}")
