@@ -256,10 +256,11 @@ def find_convention(name: str) -> Convention:
 def recognise(names: Sequence[str], among: Iterable[Convention] | None = None) -> Recognition:
     """Find the convention that names follow.
 
-    Every convention is compared with names spread over the whole list, the best two with all of
-    them. Of those that explain more than half of the names, the best gives a meaning to the most
-    characters: a pattern that fixes much of each name goes before one that takes any text. The
-    name of the sample has no meaning. Where no convention explains more than half, none is chosen.
+    Every convention is compared with names spread over the whole list, and where two come close,
+    those two with all names. Of those that explain more than half of the names, the best gives a
+    meaning to the most characters: a pattern that fixes much of each name goes before one that
+    takes any text. The name of the sample has no meaning. Where no convention explains more than
+    half, none is chosen.
 
     Parameters
     ----------
@@ -289,10 +290,14 @@ def recognise(names: Sequence[str], among: Iterable[Convention] | None = None) -
     for fit in sorted(tried, key=_Fit.rank, reverse=True):
         if fit.fraction and len(best) < 2:
             best.setdefault(fit.convention.name, fit)
-    fits = [_compare(fit.convention, fit.pattern, names) for fit in best.values()]
-    fits.sort(key=_Fit.rank, reverse=True)
+    fits = list(best.values())
+    close = [fit for fit in fits[1:] if fit.is_clear and fit.characters > fits[0].characters / 2]
+    if close:
+        sample = names
+        fits = [_compare(fit.convention, fit.pattern, names) for fit in fits]
+        fits.sort(key=_Fit.rank, reverse=True)
     reasons = [
-        f"{fit.convention.name}: {fit.fraction:.1%} of {len(names)} names, "
+        f"{fit.convention.name}: {fit.fraction:.1%} of {len(sample)} names, "
         f"{fit.characters:.0f} characters of each"
         for fit in fits
     ]

@@ -51,7 +51,7 @@ def make_dataset(
     table: pd.DataFrame, convention: Convention | None, options: Options
 ) -> xr.Dataset:
     """Make the Dataset of one sample: opens one file, or one of each tile of a mosaic."""
-    notes = _Notes(table)
+    notes = _Notes(table, convention)
     pages = options.pages or (convention.pages if convention is not None else "z")
     path, layout = _probe(table["path"], pages, notes)
     layout = _whole(layout, table)
@@ -64,8 +64,8 @@ def make_dataset(
     image = _lazy_image(grid, joins, layout, pages, notes, options.fill_value)
     _check_names(image.dims)
     coords = _coordinates(grid, joins, image, notes.root, convention)
-    coords |= _scales(image, path, layout, convention, options.voxel_size, notes)
-    notes.compare(grid, convention)
+    coords |= _scales(image, path, options.voxel_size, notes)
+    notes.compare(grid)
     attrs = {
         "source": notes.root,
         "pattern": table.attrs.get("pattern"),
@@ -86,11 +86,13 @@ def make_dataset(
 class _Notes:
     """What was noticed on the way, as lists of text that a Dataset's attributes can hold."""
 
-    def __init__(self, table: pd.DataFrame) -> None:
+    def __init__(self, table: pd.DataFrame, convention: Convention | None) -> None:
         known = table.attrs
         self.root: str = known.get("source") or os.path.commonpath(
             [os.path.dirname(path) for path in table["path"]]
         )
+        lattice = convention is not None and convention.settings
+        self.settings: dict[str, Any] = read_settings(self.root) if lattice else {}
         self.planes: dict[str, int] = known.get("planes", {})
         self.reasons: list[str] = list(known.get("reasons", []))
         self.unmatched: list[str] = list(known.get("unmatched", []))
@@ -113,12 +115,12 @@ class _Notes:
         ]
         return {name: found for name in names if (found := getattr(self, name))}
 
-    def compare(self, grid: Grid, convention: Convention | None) -> None:
+    def compare(self, grid: Grid) -> None:
         """Note what the grid left out, and where it differs from what was to be recorded."""
         self.duplicates += [below(self.root, path) for path in grid.duplicates]
         self.short += [f"{below(self.root, path)}: {n} planes" for path, n in self.planes.items()]
-        if convention is not None and convention.settings:
-            stacks = read_settings(self.root).get("stacks")
+        if self.settings:
+            stacks = self.settings.get("stacks")
             found = len(grid.labels.get("stack", ()))
             if stacks is not None and stacks > found:
                 self.disagreements.append(f"{stacks} stacks in Settings.txt, {found} in the names")
@@ -260,8 +262,9 @@ def _coordinates(
         coords[joined[name].dim if name in joined else name] = label
     for name, (dims, values) in grid.coords.items():
         coords[name] = variable(name, dims, values)
-    relative = np.frompyfunc(lambda path: "" if path is None else below(root, path), 1, 1)
-    coords["path"] = variable("path", grid.dims, np.asarray(relative(grid.paths), object))
+    below_root = ["" if path is None else below(root, path) for path in grid.paths.flat]
+    paths = np.array(below_root, object).reshape(grid.paths.shape)
+    coords["path"] = variable("path", grid.dims, paths)
     coords["present"] = variable("present", grid.dims, grid.present)
     coords["present"].attrs["long_name"] = "whether there is a file"
     return coords
@@ -270,8 +273,6 @@ def _coordinates(
 def _scales(
     image: _Image,
     path: str,
-    layout: Layout,
-    convention: Convention | None,
     given: float | Sequence[float] | Mapping[str, float] | None,
     notes: _Notes,
 ) -> dict[str, xr.Variable]:
@@ -281,10 +282,9 @@ def _scales(
     if absent and isinstance(given, Mapping):
         raise ValueError(f"voxel_size names {', '.join(absent)}; the files have {image.inner}")
     said = _tiff.metadata(path)
-    settings = read_settings(notes.root) if convention is not None and convention.settings else {}
-    sizes = {**dict.fromkeys(said.voxel_size, ""), **settings.get("voxel_size", {})}
-    sources = {**said.source, **dict.fromkeys(settings.get("voxel_size", {}), "Settings.txt")}
-    sizes = {axis: size or said.voxel_size[axis] for axis, size in sizes.items()}
+    in_settings = notes.settings.get("voxel_size", {})
+    sizes = {**said.voxel_size, **in_settings}
+    sources = {**said.source, **dict.fromkeys(in_settings, "Settings.txt")}
     for axis, size in wanted.items():
         if axis in sizes and abs(sizes[axis] - size) > 0.01 * size:
             notes.disagreements.append(
@@ -307,10 +307,8 @@ def _scales(
 
 def below(root: str, path: str) -> str:
     """Path relative to the source, with "/"."""
-    if path.startswith(root + os.sep):
-        path = path[len(root) + 1 :]
-        return path if os.sep == "/" else PurePath(path).as_posix()
-    return path
+    path = path.removeprefix(root).removeprefix(os.sep)
+    return path if os.sep == "/" else PurePath(path).as_posix()
 
 
 def _units(

@@ -100,7 +100,8 @@ def scan(
     folders = [chosen.folder(name) if "/" in name else "" for name in kept]
     if len(set(folders)) > 1:
         columns = {"folder": np.array(folders, object), **columns}
-    table = pd.DataFrame({"path": [os.path.join(root, name) for name in kept], **columns})
+    below = root.rstrip(os.sep) + os.sep
+    table = pd.DataFrame({"path": [below + name for name in kept], **columns})
     table.attrs = {
         "source": root,
         "pattern": chosen.text,
@@ -131,7 +132,8 @@ def list_files(source: Source) -> tuple[str, list[str]]:
             root, names = os.path.dirname(path), [os.path.basename(path)]
             where = f"the file {path}"
         elif glob.has_magic(path):
-            root, names = _relative(filter(is_tiff, glob.glob(path, recursive=True)))
+            found = glob.glob(path, recursive=True)
+            root, names = _relative(p for p in found if _is_tiff(os.path.basename(p)))
             where = f"the glob {path}"
         else:
             raise FileNotFoundError(f"no such file or folder: {path}")
@@ -145,9 +147,9 @@ def list_files(source: Source) -> tuple[str, list[str]]:
     return root, sorted(names)
 
 
-def is_tiff(name: str) -> bool:
-    """Whether a file is a TIFF by its name; hidden files (``._img.tif``) are none."""
-    return name.lower().endswith(SUFFIXES) and not os.path.basename(name).startswith(".")
+def _is_tiff(name: str) -> bool:
+    """Whether a file is a TIFF by its name; hidden ones (``._img.tif``) are no images."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def _walk(root: str) -> Iterator[str]:
@@ -159,7 +161,7 @@ def _walk(root: str) -> Iterator[str]:
         with os.scandir(os.path.join(root, folder)) as entries:
             for entry in entries:
                 name = entry.name
-                if is_tiff(name) and not entry.is_dir():
+                if _is_tiff(name) and not entry.is_dir():
                     yield folder + name
                 elif entry.is_dir() and not name.startswith(".") and not name.endswith(STORES):
                     real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path

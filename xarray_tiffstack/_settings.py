@@ -6,13 +6,12 @@ Knows the text that the LabVIEW program of Janelia's lattice light-sheet microsc
 
 from __future__ import annotations
 
+import fnmatch
 import math
+import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import os
+from typing import Any
 
 # Pitch of the camera's own pixels in micrometers, by model, from the makers' data sheets.
 _CAMERA_PIXELS = {
@@ -77,7 +76,8 @@ def read_settings(source: str | os.PathLike[str]) -> dict[str, Any]:
     (200, 101, 0.2)
     """
     path = Path(source)
-    paths = sorted(path.glob("*Settings.txt")) if path.is_dir() else [path]
+    names = sorted(fnmatch.filter(os.listdir(path), "*Settings.txt")) if path.is_dir() else [""]
+    paths = [path / name for name in names]
     first, *others = [_parse(each.read_text("utf-8", "replace")) for each in paths] or [{}]
     return {key: value for key, value in first.items() if all(o.get(key) == value for o in others)}
 
