@@ -293,11 +293,10 @@ def recognise(names: Sequence[str], among: Iterable[Convention] | None = None) -
     fits = list(best.values())
     close = [fit for fit in fits[1:] if fit.is_clear and fit.characters > fits[0].characters / 2]
     if close:
-        sample = names
         fits = [_compare(fit.convention, fit.pattern, names) for fit in fits]
         fits.sort(key=_Fit.rank, reverse=True)
     reasons = [
-        f"{fit.convention.name}: {fit.fraction:.1%} of {len(sample)} names, "
+        f"{fit.convention.name}: {fit.fraction:.1%} of the names, "
         f"{fit.characters:.0f} characters of each"
         for fit in fits
     ]

@@ -17,6 +17,7 @@ from xarray_tiffstack._array import FileGrid
 from xarray_tiffstack._conventions import VOCABULARY, Convention
 from xarray_tiffstack._grid import Grid, first_lines, make_grid
 from xarray_tiffstack._mosaic import Join, find_joins, stitch, tile_tokens
+from xarray_tiffstack._scan import common_folder
 from xarray_tiffstack._settings import read_settings
 from xarray_tiffstack._variable import FileVariable, TokenVariable
 
@@ -54,9 +55,11 @@ def make_dataset(
     notes = _Notes(table, convention)
     pages = options.pages or (convention.pages if convention is not None else "z")
     path, layout = _probe(table["path"], pages, notes)
-    layout = _whole(layout, table)
+    layout = table.attrs.get("whole", layout)
     table, tiles = tile_tokens(_without_clashes(table, layout), options.mosaic)
     grid = make_grid(table, convention, tiles=tiles.values(), duplicates=options.duplicates)
+    broken = list(table.attrs.get("unreadable", ()))  # where every header was read
+    grid.paths[np.isin(grid.paths, broken)] = None
     if options.missing == "raise":
         _refuse_holes(grid)
     _check_fill(options.fill_value, layout.dtype)
@@ -88,32 +91,24 @@ class _Notes:
 
     def __init__(self, table: pd.DataFrame, convention: Convention | None) -> None:
         known = table.attrs
-        self.root: str = known.get("source") or os.path.commonpath(
-            [os.path.dirname(path) for path in table["path"]]
-        )
+        self.root: str = known.get("source") or common_folder(table["path"].tolist())
         lattice = convention is not None and convention.settings
         self.settings: dict[str, Any] = read_settings(self.root) if lattice else {}
         self.planes: dict[str, int] = known.get("planes", {})
         self.reasons: list[str] = list(known.get("reasons", []))
         self.unmatched: list[str] = list(known.get("unmatched", []))
         self.aside = [f"{path}: {why}" for path, why in known.get("aside", {}).items()]
-        self.unreadable: list[str] = list(known.get("unreadable", []))
+        self.unreadable: dict[str, str] = dict(known.get("unreadable", {}))
         self.duplicates: list[str] = []
         self.short: list[str] = []
         self.disagreements: list[str] = []
 
     def lists(self) -> dict[str, list[str]]:
         """Those that are not empty."""
-        names = [
-            "reasons",
-            "duplicates",
-            "unmatched",
-            "aside",
-            "unreadable",
-            "short",
-            "disagreements",
-        ]
-        return {name: found for name in names if (found := getattr(self, name))}
+        names = ("reasons", "unmatched", "aside", "duplicates", "short", "disagreements")
+        lists = {name: getattr(self, name) for name in names}
+        lists["unreadable"] = list(self.unreadable.values())
+        return {name: found for name, found in lists.items() if found}
 
     def compare(self, grid: Grid) -> None:
         """Note what the grid left out, and where it differs from what was to be recorded."""
@@ -176,21 +171,18 @@ def _lazy_image(
 
 def _probe(paths: Iterable[str], pages: str, notes: _Notes) -> tuple[str, Layout]:
     """Find the first file that can be read, and its layout."""
-    errors = []
+    errors: dict[str, str] = {}
     for path in paths:
+        if path in notes.unreadable:
+            continue
         try:
             layout = _tiff.probe(path, pages=pages)
         except (OSError, ValueError) as error:
-            errors.append(str(error))
+            errors[path] = str(error)
         else:
-            notes.unreadable += [error for error in errors if error not in notes.unreadable]
+            notes.unreadable |= errors
             return path, layout
-    raise OSError(f"none of {len(errors)} files can be read:\n{first_lines(errors)}")
-
-
-def _whole(layout: Layout, table: pd.DataFrame) -> Layout:
-    """Layout of the files that hold all planes, where the headers of all were read."""
-    return table.attrs.get("whole") or layout
+    raise OSError(f"none of {len(errors)} files can be read:\n{first_lines(errors.values())}")
 
 
 def _without_clashes(table: pd.DataFrame, layout: Layout) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xarray_tiffstack import _tiff
+from xarray_tiffstack._grid import first_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,35 +24,42 @@ def read_headers(table: pd.DataFrame, pages: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The table without the files that cannot be read, which its ``attrs["unreadable"]`` lists.
-        Files that hold fewer planes than most stay, ``attrs["planes"]`` says how many by path;
-        files of yet another shape or dtype stay too, told apart by a column ``layout``.
+        The table; its ``attrs["unreadable"]`` says by path what is wrong with the files that
+        cannot be read, ``attrs["planes"]`` how many planes those hold that end early. Files of
+        yet another shape or dtype are told apart by a column ``layout``.
+
+    Raises
+    ------
+    OSError
+        No file can be read.
     """
     paths = table["path"].tolist()
-    layouts: list[_tiff.Layout | None] = []
-    unreadable = []
+    layouts: list[_tiff.Layout | str] = []
     with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
         for found in pool.map(lambda path: _probe(path, pages), paths):
-            layouts.append(found if isinstance(found, _tiff.Layout) else None)
-            if isinstance(found, str):
-                unreadable.append(found)
+            layouts.append(found)
             _show_progress(len(layouts), len(paths))
-    attrs = {**table.attrs, "unreadable": unreadable}
-    readable = [layout is not None for layout in layouts]
-    counts = Counter(layout for layout in layouts if layout is not None)
-    if counts:
-        whole = max(counts, key=lambda layout: (counts[layout], layout.shape))
-        planes = [None if layout is None else _planes(layout, whole) for layout in layouts]
-        attrs["planes"] = {path: n for path, n in zip(paths, planes, strict=True) if n is not None}
-        names = [
-            str(whole if layout is None or n is not None else layout)
-            for layout, n in zip(layouts, planes, strict=True)
-        ]
-        if len(set(names)) == 1:
-            attrs["whole"] = whole
-        else:
-            table = table.assign(layout=names)
-    table = table[readable]
+    broken = {
+        path: found for path, found in zip(paths, layouts, strict=True) if isinstance(found, str)
+    }
+    counts = Counter(found for found in layouts if not isinstance(found, str))
+    if not counts:
+        raise OSError(f"none of {len(broken)} files can be read:\n{first_lines(broken.values())}")
+    whole = max(counts, key=lambda layout: (counts[layout], layout.shape))
+    planes = [None if isinstance(found, str) else _planes(found, whole) for found in layouts]
+    names = [
+        str(whole if isinstance(found, str) or held is not None else found)
+        for found, held in zip(layouts, planes, strict=True)
+    ]
+    attrs = {
+        **table.attrs,
+        "unreadable": broken,
+        "planes": {path: n for path, n in zip(paths, planes, strict=True) if n is not None},
+    }
+    if len(set(names)) == 1:
+        attrs["whole"] = whole
+    else:
+        table = table.assign(layout=names)
     table.attrs = attrs
     return table
 

@@ -74,9 +74,6 @@ def _samples(
     if options.validate == "headers":
         pages = options.pages or (convention.pages if convention is not None else "z")
         table = read_headers(table, pages)
-        if table.empty:
-            broken = table.attrs["unreadable"]
-            raise OSError(f"none of {len(broken)} files can be read:\n{first_lines(broken)}")
     return split_samples(table, convention), convention
 
 

@@ -175,8 +175,16 @@ def _relative(paths: Iterable[str]) -> tuple[str, list[str]]:
     found = list(paths)
     if not found:
         return "", []
-    root = os.path.commonpath([os.path.dirname(path) for path in found])
-    return root, [PurePath(os.path.relpath(path, root)).as_posix() for path in found]
+    root = common_folder(found)
+    names = [path.removeprefix(root).removeprefix(os.sep) for path in found]
+    return root, names if os.sep == "/" else [PurePath(name).as_posix() for name in names]
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """Find the innermost folder that holds all files."""
+    # By characters: of a million names in 0.05 s, where commonpath() takes 2 s; dirname() drops
+    # the last, cut name.
+    return os.path.dirname(os.path.commonprefix(list(paths)))  # noqa: RUF071
 
 
 def _choose(
