@@ -55,3 +55,17 @@ def test_demo(tmp_path: Path) -> None:
     assert "channel=642, stack=6" in done.stdout
     assert (tmp_path / "560nm.zarr").is_dir()
     assert tiffstack("demo", "--dir", tmp_path).returncode == 1
+
+
+def test_suggest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for t in range(12):
+        (tmp_path / f"run7 488_300mW_t{t}_slice3.tif").touch()
+    assert main(["info", str(tmp_path), "--suggest"]) == 0
+    assert "template    run7 488_300mW_t{t:d}_slice3.tif" in capsys.readouterr().out
+
+
+def test_conventions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conventions"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) >= 2 * 40
+    assert any(line.startswith("aollsm: ") for line in lines)

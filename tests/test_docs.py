@@ -5,6 +5,8 @@
 ```sh                commands
 ```toml              conventions: loaded, their examples parsed, and kept as names.toml
 ```text              not run
+
+A page that needs what is no dependency says so in a comment: <!-- needs module -->
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page(page: Path, folder: Path) -> None:
     text = page.read_text(encoding="utf-8")
+    for module in re.findall(r"<!-- needs (\w+) -->", text):
+        pytest.importorskip(module)
     prose = FENCE.sub("", text)
     assert not re.search(r"```|\n\n {4,}\S", prose), f"{page.name}: code outside a fence"
     variables: dict[str, Any] = {"__name__": "__main__"}

@@ -39,7 +39,16 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("source", metavar="SOURCE", help="a folder, a glob or a TIFF")
     info.add_argument("--pattern", help="template, regular expression or name of a convention")
     info.add_argument("--json", action="store_true", help="print JSON")
+    info.add_argument(
+        "--suggest", action="store_true", help="print how the names could be read, as templates"
+    )
     info.set_defaults(run=_info)
+    conventions = commands.add_parser(
+        "conventions",
+        help="list the naming conventions that are known",
+        description="List the naming conventions that are known, each with an example.",
+    )
+    conventions.set_defaults(run=_conventions)
     demo = commands.add_parser(
         "demo",
         help="a small acquisition, from names to Zarr",
@@ -53,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _info(args: argparse.Namespace) -> int:
+    if args.suggest:
+        return _suggest(args.source)
     import xarray as xr
 
     ds = xr.open_dataset(args.source, engine="tiffstack", pattern=args.pattern, unmatched="ignore")
@@ -92,6 +103,32 @@ def describe(ds: xr.Dataset) -> dict[str, Any]:
         "chunk_bytes": image.dtype.itemsize * math.prod(chunk),
         "time": time,
     }
+
+
+def _suggest(source: str) -> int:
+    """Print what recognition and inference make of the names; opens no file."""
+    from xarray_tiffstack._conventions import recognise
+    from xarray_tiffstack._infer import infer
+    from xarray_tiffstack._scan import list_files
+
+    _, names = list_files(source)
+    known, found = recognise(names), infer(names)
+    for reason in known.reasons:
+        print(f"convention  {reason}")
+    for template in [found.template] if found.template else found.candidates:
+        print(f"template    {template}")
+    for reason in found.reasons:
+        print(f"            {reason}")
+    return 0 if known.pattern or found.pattern else 1
+
+
+def _conventions(args: argparse.Namespace) -> int:
+    from xarray_tiffstack._conventions import conventions
+
+    for name, convention in conventions().items():
+        print(f"{name}: {convention.title}")
+        print(f"    {convention.examples[0].name}")
+    return 0
 
 
 def _demo(args: argparse.Namespace) -> int:

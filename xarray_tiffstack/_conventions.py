@@ -25,6 +25,8 @@ Role: TypeAlias = Literal[
 ]
 
 _BUILT_IN = Path(__file__).with_name("conventions.toml")
+INFERRED = "inferred"  # name of what no list holds: a convention of one folder
+
 # Names looked at before a convention is thought worth comparing with all of them.
 _SAMPLE = 200
 
@@ -251,6 +253,32 @@ def find_convention(name: str) -> Convention:
     close = difflib.get_close_matches(name.lower(), known, n=3)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     raise ValueError(f"no convention is named {name!r}.{hint} Known: {', '.join(known)}")
+
+
+def inferred_convention(pattern: Pattern, tokens: Mapping[str, Token]) -> Convention:
+    """Make a convention of a pattern that was inferred, for the one folder that it was made for.
+
+    Parameters
+    ----------
+    pattern : Pattern
+        How the names are read.
+    tokens : mapping of str to Token
+        Meaning of the tokens that mean something else than their names do in `VOCABULARY`.
+
+    Examples
+    --------
+    >>> inferred_convention(Pattern("shot{n:d}_c{channel:d}"), {}).tokens["channel"].role
+    'channel'
+    """
+    meanings = {name: VOCABULARY.get(name, Token("axis")) for name in pattern.tokens}
+    return Convention(
+        name=INFERRED,
+        title="Inferred from the names of one folder",
+        link="",
+        patterns=(pattern,),
+        tokens=MappingProxyType({**meanings, **tokens}),
+        dims=DIMS,
+    )
 
 
 def recognise(names: Sequence[str], among: Iterable[Convention] | None = None) -> Recognition:

@@ -223,9 +223,11 @@ def stitch(
     lengths: dict[str, list[int]] = {}
     for i, join in enumerate(joins):
         if join.axis not in first.axes:
+            example = next(path for path in paths.flat if path is not None)
             raise ValueError(
-                f"tiles cannot be put together along {join.axis!r}: the files have "
-                f"{', '.join(first.axes)}"
+                f"files that {join.token!r} tells apart cannot be put together along "
+                f"{join.axis!r}: their axes are {', '.join(first.axes)}, as in {example}. Open "
+                "them without mosaic=, or one part alone (a glob)."
             )
         along = first.axes.index(join.axis)
         rows = np.moveaxis(layouts, i, 0).reshape(count[i], -1)

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from xarray_tiffstack._conventions import Convention, find_convention
+from xarray_tiffstack._conventions import (
+    INFERRED,
+    Convention,
+    Token,
+    find_convention,
+    inferred_convention,
+)
 from xarray_tiffstack._dataset import make_dataset
 from xarray_tiffstack._grid import first_lines, split_samples, without_variants
 from xarray_tiffstack._headers import read_headers
+from xarray_tiffstack._pattern import Pattern
 from xarray_tiffstack._scan import scan
 
 if TYPE_CHECKING:
@@ -18,7 +25,6 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-    from xarray_tiffstack._pattern import Pattern
     from xarray_tiffstack._scan import Source
 
 
@@ -62,7 +68,21 @@ def open_one(source: Source | pd.DataFrame, options: Options, group: str | None)
 def open_all(source: Source | pd.DataFrame, options: Options) -> dict[str, xr.Dataset]:
     """Open every sample of a source, by name."""
     samples, convention = _samples(source, options)
-    return {name: make_dataset(table, convention, options) for name, table in samples.items()}
+    opened: dict[str, xr.Dataset] = {}
+    refused = []
+    for name, table in samples.items():
+        try:
+            opened[name] = make_dataset(table, convention, options)
+        except (OSError, ValueError) as error:
+            if len(samples) == 1:
+                raise
+            refused.append(f"{name}: {error}")
+    if refused:
+        raise ValueError(
+            f"{len(refused)} of {len(samples)} samples cannot be opened; group= opens any other\n"
+            + first_lines(refused)
+        )
+    return opened
 
 
 def _samples(
@@ -97,6 +117,9 @@ def _file_table(
     if isinstance(options.pattern, Convention):
         return table, options.pattern
     name = table.attrs.get("convention")
+    if name == INFERRED:
+        tokens = {name: Token(**meaning) for name, meaning in table.attrs["tokens"].items()}
+        return table, inferred_convention(Pattern(table.attrs["pattern"]), tokens)
     return table, find_convention(name) if name is not None else None
 
 

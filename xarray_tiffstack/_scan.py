@@ -7,14 +7,22 @@ import os
 import re
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from xarray_tiffstack._conventions import Convention, find_convention, recognise
+from xarray_tiffstack._conventions import (
+    INFERRED,
+    Convention,
+    find_convention,
+    inferred_convention,
+    recognise,
+)
 from xarray_tiffstack._grid import first_lines
+from xarray_tiffstack._infer import infer
 from xarray_tiffstack._pattern import Pattern
 
 if TYPE_CHECKING:
@@ -110,6 +118,8 @@ def scan(
         "aside": aside,
         "reasons": reasons,
     }
+    if convention is not None and convention.name == INFERRED:
+        table.attrs["tokens"] = {name: asdict(token) for name, token in convention.tokens.items()}
     return table
 
 
@@ -193,12 +203,9 @@ def _choose(
     """Find the pattern that reads the names, what its tokens mean, and why it was chosen."""
     if pattern is None:
         known = recognise(names)
-        if known.pattern is None:
-            raise ValueError(
-                f"no known convention explains these {len(names)} names:\n{first_lines(names)}\n"
-                'Say how they are read, e.g. pattern="{name}_t{t:d}_z{z:d}.tif"'
-            )
-        return known.pattern, known.convention, list(known.reasons)
+        if known.pattern is not None:
+            return known.pattern, known.convention, list(known.reasons)
+        return _inferred(names)
     if isinstance(pattern, str):
         if not re.search(r"[{}()\\]", pattern):
             pattern = find_convention(pattern)
@@ -208,6 +215,27 @@ def _choose(
         return pattern, None, []
     best = max(pattern.patterns, key=lambda p: p.parse_names(names)[0].sum())
     return best, pattern, []
+
+
+def _inferred(names: Sequence[str]) -> tuple[Pattern, Convention, list[str]]:
+    """Read names that no convention explains, where that can be done in one way only."""
+    found = infer(names)
+    why = "\n".join(f"  {reason}" for reason in found.reasons)
+    if found.pattern is None:
+        ways = [f"pattern={template!r}" for template in found.candidates]
+        ways = ways or ["a template of your own, such as pattern='{name}_t{t:d}_z{z:d}.tif'"]
+        raise ValueError(
+            f"no known convention explains these {len(names)} names, and they cannot be read "
+            f"without guessing:\n{first_lines(names)}\n{why}\nSay how they are read:\n"
+            + first_lines(ways)
+        )
+    warnings.warn(
+        f"no known convention explains these {len(names)} names; they are read as\n"
+        f"  pattern={found.template!r}\n{why}\nPass that, or what is right, to say so yourself.",
+        UserWarning,
+        stacklevel=user_stacklevel(),
+    )
+    return found.pattern, inferred_convention(found.pattern, found.tokens), list(found.reasons)
 
 
 def _tell(
