@@ -154,6 +154,8 @@ def test_sibling_folders_with_the_same_names_are_samples(acquisition: Path) -> N
         opened(acquisition)
     with pytest.raises(ValueError, match="'other' is none of them"):
         opened(acquisition, group="other")
+    with pytest.raises(ValueError, match="one sample: drop group='again'"):
+        opened(acquisition / "again", group="again")
     again = opened(acquisition, group="again")
     np.testing.assert_array_equal(again.image, opened(acquisition / "again").image)
     assert again.path.str.startswith("again/").all()

@@ -77,8 +77,10 @@ FAMILIES = [
     ("z5_zoom4_W{well:04d}_CH{channel:d}.tif", {"well": TWELVE, "channel": TWO}),
     ("2 x 3 tiles (xy {position:d}) time {t:02d}.tif", {"position": FOUR, "t": TWELVE}),
     ("Image-{n:d}.tif", {"n": TWELVE}),
+    ("x={x_position:f}_y={y_position:f}.tif", {"x_position": [0.5, 13], "y_position": [0, 12.5]}),
+    ("drug{n:d}uM_s{s:d}_site{site:d}.tif", {"n": FOUR, "s": TWO, "site": FOUR}),
     ("{n:06d}.tif", {"n": TWELVE}),
-    ("x-{n:d}_{n2:d}.tif", {"n": TWO, "n2": TWELVE}),
+    ("dish-{n:d}_{n2:d}.tif", {"n": TWO, "n2": TWELVE}),
     ("sk{sk:d}fk{fk:d}.tif", {"sk": TWO, "fk": FOUR}),
     (
         "iter{iter:02d}_stk{stack:03d}_Filter{channel:04d}.ome.tif",

@@ -393,7 +393,9 @@ def _unique_cells(
     lines = []
     for rows in list(crowded.values())[:FIRST]:
         cell = ", ".join(f"{n}={columns[n].values[columns[n].codes[rows[0]]]}" for n in dims)
-        lines.append(f"  ({cell}): " + ", ".join(str(paths[r]) for r in rows[:FIRST]))
+        names = [os.path.basename(paths[row]) for row in rows]
+        more = f", ... and {len(names) - 2} more" if len(names) > 2 else ""
+        lines.append(f"  ({cell}): {names[0]}, {names[1]}{more}")
     more = f"\n  ... and {len(crowded) - FIRST} more cells" if len(crowded) > FIRST else ""
     rows = next(iter(crowded.values()))
     differ = [

@@ -205,6 +205,11 @@ class _Field:
         return self.number and any("." in text for text in self.texts)
 
     @property
+    def unit(self) -> tuple[str, str] | None:
+        """What a number with such letters after it is, and its unit; nM is a concentration."""
+        return None if self.after.endswith("M") else _UNITS.get(self.after.lower())
+
+    @property
     def date(self) -> bool:
         return all(map(_DATE.fullmatch, self.texts))
 
@@ -480,8 +485,8 @@ def _lend_words(parts: Sequence[_Pieces], gaps: Sequence[str]) -> None:
             if (after and before and number) or beside < start or kinds[beside] != "m":
                 continue
             word = str(parts[beside][0])
-            size = word in "xX" and beside < place and kinds[beside - 1] == "n"  # 2 x 3
-            if isinstance(field, _Field) and not size and field.after.lower() in ("", *_UNITS):
+            size = word in "xX" and start < beside < place and kinds[beside - 1] == "n"  # 2 x 3
+            if isinstance(field, _Field) and not size and (field.unit or not field.after):
                 field.word = word
 
 
@@ -507,8 +512,9 @@ def _name(pieces: _Pieces, files: int) -> None:
     # Longer markers say more: "ch" is the channel before "c" is.
     for one in sorted(fields, key=lambda one: -len(_marker(one))):
         options = _number_names(one, fields, about) if one.number else _text_names(one)
-        own = one.before or one.word or one.after
-        if own.isidentifier() and len(own) <= 2 and own.lower() not in ("x", "y", "z", *_UNITS):
+        is_unit = one.unit and one.after.lower() not in _MEANINGS
+        own = one.before or one.word or ("" if is_unit else one.after)
+        if own.isidentifier() and len(own) <= 2 and own.lower() not in ("x", "y", "z"):
             options.append(own)
         if options:
             one.name = next((n for n in options if n not in taken), _free(options[0], taken))
@@ -575,11 +581,11 @@ def _number_names(field: _Field, fields: Sequence[_Field], about: str) -> list[s
     marker, after = _marker(field), field.after.lower()
     markers = {_marker(one) for one in fields}
     meanings = list(_MEANINGS.get(marker, ()))
-    if after in _UNITS:
+    if field.unit:
         trailing = {one.after.lower() for one in fields} & _MEANINGS.keys() - _UNITS.keys()
         if marker == after == "s" and (trailing or _counts(field)):
             return meanings if trailing else ["s"]  # 3s is a site beside 2t, else perhaps seconds
-        name, first = _UNITS[after][0], (meanings[:1] or [""])[0] if marker != after else ""
+        name, first = field.unit[0], (meanings[:1] or [""])[0] if marker != after else ""
         sayers = {"time": ("", "t"), "time_abs": ("", "t"), "wavelength": ("", "channel")}
         if first in sayers.get(name, ("",)):
             return [name] if name else []
@@ -654,7 +660,7 @@ def _token(field: _Field, files: int) -> Token:
         numbers = list(map(int, field.texts))
         if 2 * len(numbers) > files and max(numbers) - min(numbers) > 10 * len(numbers):
             token = Token("clock")  # long numbers that count nothing
-    return replace(token, units=_UNITS.get(field.after.lower(), ("", token.units))[1])
+    return replace(token, units=field.unit[1]) if field.unit else token
 
 
 def _spec(field: _Field, pieces: _Pieces) -> str:

@@ -53,7 +53,9 @@ class Options:
 def open_one(source: Source | pd.DataFrame, options: Options, group: str | None) -> xr.Dataset:
     """Open the one sample of a source, or that which `group` names."""
     samples, convention = _samples(source, options)
-    if group is None and len(samples) == 1:
+    if len(samples) == 1:
+        if group is not None:
+            raise ValueError(f"all files belong to one sample: drop group={group!r}")
         (group,) = samples
     if group not in samples:
         what = "open one of them" if group is None else f"{group!r} is none of them"

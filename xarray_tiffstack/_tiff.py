@@ -20,7 +20,7 @@ import numpy as np
 import tifffile
 
 from xarray_tiffstack import _metadata
-from xarray_tiffstack._ifd import ABSENT, ENCODED, File, Table, page_ndim, walk
+from xarray_tiffstack._ifd import ABSENT, ENCODED, File, Table, page_ndim, segments, walk
 
 if TYPE_CHECKING:
     import os
@@ -40,6 +40,10 @@ _BLOCK = 1 << 20
 
 # Rows left out are read over where they are fewer bytes than a memory page, as the kernel does.
 _BRIDGE = 4096
+
+# Compressions (none, LZW, deflate, zstd, packbits, LZMA, and their old numbers) of which every
+# segment can be decoded by what the first page says; those of images have headers of their own.
+_SIMPLE = {1, 5, 8, 32773, 32946, 34925, 34926, 50000}
 
 # No codec packs pixels tighter than this, not even empty ones; what claims to is damaged.
 _TIGHTEST = 1 << 16
@@ -316,7 +320,9 @@ def _interpret(file: File, *, uniform: bool) -> tuple[str, Table]:
             data = ifds = run + page.nbytes * np.arange(count)
         else:
             pages = list(series)
-            _check_segments(file, pages)
+            for page in pages:
+                if page is not None:
+                    _check_segments(file, page.dataoffsets, page.databytecounts)
             if series.transform or series.kind in {"lsm", "ndpi", "eer"} or len(pages) != count:
                 data, ifds = np.array([ENCODED]), np.empty(0, np.int64)
             else:
@@ -348,20 +354,18 @@ def _data_offset(page: tifffile.TiffPage | tifffile.TiffFrame | None) -> int:
     return int(page.dataoffsets[0]) if page.keyframe.is_final else ENCODED
 
 
-def _check_segments(
-    file: File, pages: Sequence[tifffile.TiffPage | tifffile.TiffFrame | None]
-) -> None:
+def _check_segments(file: File, offsets: Sequence[int], counts: Sequence[int]) -> None:
     """Raise where pixels lie outside of the file; tifffile would fill in zeros."""
-    for page in pages:
-        if page is not None:
-            segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-            if not segments:
-                raise OSError(
-                    f"{file.path} is cut short: a page does not tell where its pixels are"
-                )
-            end = max(map(sum, segments))
-            if end > file.size:
-                raise file.cut_short(end)
+    ends = list(map(sum, zip(offsets, counts, strict=False)))
+    if not ends:
+        raise OSError(f"{file.path} is cut short: a page does not tell where its pixels are")
+    if max(ends) > file.size:
+        raise file.cut_short(max(ends))
+
+
+def _is_segmented(page: tifffile.TiffPage, offsets: Sequence[int], counts: Sequence[int]) -> bool:
+    """Whether a page with these strips or tiles can be decoded one by one."""
+    return not page.is_contiguous and len(offsets) == len(counts) == math.prod(page.chunked)
 
 
 def _held(axes: str, table: Table) -> tuple[str, Table]:
@@ -436,7 +440,7 @@ class _Region:
         self.lead_picks, self.page_picks = picks[:ndim], picks[ndim:]
         self.numbers = _outer(self.lead_picks, layout.shape[:ndim])
         # A line is what is always read in one piece: the axes from x on.
-        axes = layout.axes[ndim:]
+        self.page_axes = axes = layout.axes[ndim:]
         across = axes.index("x") if "x" in axes else len(axes) - 1
         self.rows = _outer(self.page_picks[:across], self.page_shape[:across])
         self.line_picks, self.line_shape = self.page_picks[across:], self.page_shape[across:]
@@ -445,11 +449,7 @@ class _Region:
     def read(self, view: np.ndarray) -> None:
         """Fill a view that has all axes of the file."""
         offsets = self.table.resolve(self.file, self.numbers)
-        whole = bool((np.diff(self.rows) == 1).all()) and all(
-            np.array_equal(pick, range(n)) if isinstance(pick, np.ndarray) else pick == range(n)
-            for pick, n in zip(self.line_picks, self.line_shape, strict=True)
-        )
-        if whole and view.flags.c_contiguous and (offsets >= 0).all():
+        if self.adjoining and view.flags.c_contiguous and (offsets >= 0).all():
             self.read_runs(offsets, view)
             return
         encoded = []
@@ -460,12 +460,20 @@ class _Region:
                 encoded.append((int(self.numbers[k]), block))
             elif offset == ABSENT:
                 block[...] = 0
-            elif whole and block.flags.c_contiguous:
+            elif self.adjoining and block.flags.c_contiguous:
                 self.read_runs(offsets[k : k + 1], block)
             else:
                 self.read_rows(offset, block)
         if encoded:
             self.decode(encoded)
+
+    @cached_property
+    def adjoining(self) -> bool:
+        """Whether what is wanted of a page are whole lines that follow each other."""
+        return bool((np.diff(self.rows) == 1).all()) and all(
+            np.array_equal(pick, range(n)) if isinstance(pick, np.ndarray) else pick == range(n)
+            for pick, n in zip(self.line_picks, self.line_shape, strict=True)
+        )
 
     def read_runs(self, offsets: np.ndarray, view: np.ndarray) -> None:
         """Read whole lines straight into contiguous memory, adjoining pages as one run."""
@@ -510,16 +518,68 @@ class _Region:
         """Decode pages, each given by its number and destination."""
         with _asking(self.file) as tif:
             for number, block in wanted:
-                if self.table.ifds.size:
-                    tif.filehandle.seek(int(self.table.ifds[number]))
+                if not self.table.ifds.size:
+                    self.put(_series(tif), block)
+                    continue
+                page, ifd = tif.pages.first, int(self.table.ifds[number])
+                offsets, counts = (each.tolist() for each in segments(self.file, ifd))
+                if not (
+                    self.table.alike
+                    and page.compression in _SIMPLE
+                    and _is_segmented(page, offsets, counts)
+                ):
+                    tif.filehandle.seek(ifd)
                     page = tifffile.TiffPage(tif, index=number)
-                    _check_segments(self.file, [page])
+                    offsets, counts = page.dataoffsets, page.databytecounts
+                _check_segments(self.file, offsets, counts)
+                if _is_segmented(page, offsets, counts):
+                    self.put_segments(page, offsets, counts, block)
                 else:
-                    page = _series(tif)
-                array = page.asarray(maxworkers=1)
-                if array.size != math.prod(self.page_shape) or array.dtype != block.dtype:
-                    raise ValueError(
-                        f"{self.file.path} holds a page of {array.shape} {array.dtype}, "
-                        f"not {self.page_shape} {block.dtype}"
-                    )
-                block[...] = _take(array.reshape(self.page_shape), self.page_picks)
+                    self.put(page, block)
+
+    def put(self, page: tifffile.TiffPage | tifffile.TiffPageSeries, block: np.ndarray) -> None:
+        """Decode a whole page, and pick from it."""
+        self.check(page, block)
+        array = page.asarray(maxworkers=1)
+        block[...] = _take(array.reshape(self.page_shape), self.page_picks)
+
+    def put_segments(
+        self,
+        page: tifffile.TiffPage,
+        offsets: Sequence[int],
+        counts: Sequence[int],
+        block: np.ndarray,
+    ) -> None:
+        """Decode the strips or tiles of a page that hold anything of what is wanted."""
+        self.check(page, block)
+        whole = self.adjoining and block.size == page.size and block.flags.c_contiguous
+        image = block if whole else np.empty(self.page_shape, block.dtype)
+        shaped = image.reshape(page.shaped)  # sample, depth, length, width, sample
+        top, bottom = self.within("y", page.imagelength)
+        left, right = self.within("x", page.imagewidth)
+        for i, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
+            _, (s, z, y, x, _), (depth, length, width, _) = page.decode(None, i)
+            if y < bottom and top < y + length and x < right and left < x + width:
+                target = shaped[s, z : z + depth, y : y + length, x : x + width]
+                data = self.file.at(offset, count) or None  # none is stored of an empty one
+                pixels, *_ = page.decode(data, i, jpegtables=page.jpegtables)
+                cut = tuple(map(slice, target.shape))  # at the edges, tiles hold more
+                target[...] = page.nodata if pixels is None else pixels[cut]
+        if not whole:
+            block[...] = _take(image, self.page_picks)
+
+    def within(self, axis: str, length: int) -> tuple[int, int]:
+        """First and past last position on an axis of a page that holds what is wanted."""
+        if axis in self.page_axes:
+            i = self.page_axes.index(axis)
+            if self.page_shape[i] == length:
+                return int(min(self.page_picks[i])), int(max(self.page_picks[i])) + 1
+        return 0, length
+
+    def check(self, page: tifffile.TiffPage | tifffile.TiffPageSeries, block: np.ndarray) -> None:
+        """Raise where a page is not what it should be."""
+        if page.size != math.prod(self.page_shape) or page.dtype != block.dtype:
+            raise ValueError(
+                f"{self.file.path} holds a page of {page.shape} {page.dtype}, "
+                f"not {self.page_shape} {block.dtype}"
+            )
