@@ -94,11 +94,13 @@ class _Notes:
         self.root: str = known.get("source") or common_folder(table["path"].tolist())
         lattice = convention is not None and convention.settings
         self.settings: dict[str, Any] = read_settings(self.root) if lattice else {}
-        self.planes: dict[str, int] = known.get("planes", {})
+        own = set(table["path"]) if "planes" in known else set()  # of all samples' headers
+        self.planes: dict[str, int] = {p: n for p, n in known.get("planes", {}).items() if p in own}
         self.reasons: list[str] = list(known.get("reasons", []))
         self.unmatched: list[str] = list(known.get("unmatched", []))
         self.aside = [f"{path}: {why}" for path, why in known.get("aside", {}).items()]
-        self.unreadable: dict[str, str] = dict(known.get("unreadable", {}))
+        broken = known.get("unreadable", {})
+        self.unreadable: dict[str, str] = {p: why for p, why in broken.items() if p in own}
         self.duplicates: list[str] = []
         self.short: list[str] = []
         self.disagreements: list[str] = []

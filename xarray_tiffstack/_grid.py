@@ -288,28 +288,29 @@ def _dimensions(
         axes += [n for n in columns if role[n] == "clock"]
     axes.sort(key=lambda n: rank.get(n, rank["z"] - 0.5))
     kept = [n for n in axes if columns[n].varies or n in always]
-    fixed = {*always, *tiles}
-    counted = [columns[n] for n in kept if n in tiles]
     known = {*rank, *VOCABULARY}
-    for name in reversed([n for n in kept if n not in fixed]):
-        others = [columns[n] for n in kept if n != name]
-        single = any(
-            _determines([other], columns[name])
-            and (not _determines([columns[name]], other) or _before(kept, columns, other, name))
-            for other in others
-        )
+    for name in reversed([n for n in kept if n not in {"channel", *always, *tiles}]):
         # Of tokens with a meaning of their own, only those of a tile are given up that easily.
-        others = counted if name in known else others
-        joint = bool(others) and _determines(others, columns[name])
-        if name != "channel" and (single or joint):
+        jointly = [n for n in kept if n != name and (name not in known or n in tiles)]
+        if _follows(name, kept, columns, jointly):
             kept.remove(name)
     return tuple(kept), columns
 
 
-def _before(kept: list[str], columns: Mapping[str, _Column], other: _Column, name: str) -> bool:
-    """Whether `other` comes before `name`, so that of two that move together it stays."""
-    place = next(i for i, n in enumerate(kept) if columns[n] is other)
-    return place < kept.index(name)
+def _follows(
+    name: str, kept: Sequence[str], columns: Mapping[str, _Column], jointly: Sequence[str]
+) -> bool:
+    """Whether a token is given by another dimension, or by several `jointly`.
+
+    Of two that move together the first is the dimension.
+    """
+    own = columns[name]
+    for other in kept:
+        if other != name and _determines([columns[other]], own):
+            together = _determines([own], columns[other])
+            if not together or kept.index(other) < kept.index(name):
+                return True
+    return bool(jointly) and _determines([columns[n] for n in jointly], own)
 
 
 def _rank(convention: Convention | None) -> dict[str, int]:
