@@ -162,3 +162,22 @@ def test_real_files_of_which_one_has_pixels(data: Path) -> None:
     ds = opened(source, pattern="img_{t:d}_{channel}_{z:d}.tif", validate="headers")
     assert int(ds.present.sum()) == 1
     assert len(ds.tiffstack.report().unreadable) == 19
+
+
+def test_a_token_called_like_another_axis_of_the_files(tmp_path: Path) -> None:
+    for z in range(2):
+        path = tmp_path / f"img_time3_z{z}.tif"
+        metadata = {"axes": "TYX"}
+        tifffile.imwrite(path, pixels(z), photometric="minisblack", imagej=True, metadata=metadata)
+    ds = opened(tmp_path, pattern="img_time{time:d}_z{z:d}.tif")
+    assert ds.image.dims == ("z", "time_in_file", "y", "x")
+    assert ds.time == 3
+
+
+def test_a_sample_without_a_readable_file(acquisition: Path) -> None:
+    for name in ("ex7", "ex8"):
+        (acquisition / reference_name(0, 0).replace("ex6-2", name)).write_bytes(b"")
+    tree = xr.open_datatree(acquisition, engine="tiffstack", validate="headers")
+    (node,) = tree.leaves
+    assert node.image.sizes["stack"] == 5
+    assert len(node.to_dataset().tiffstack.report().unreadable) == 2

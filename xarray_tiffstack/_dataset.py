@@ -22,7 +22,7 @@ from xarray_tiffstack._settings import read_settings
 from xarray_tiffstack._variable import FileVariable, TokenVariable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     import dask.array as da
 
@@ -99,8 +99,7 @@ class _Notes:
         self.reasons: list[str] = list(known.get("reasons", []))
         self.unmatched: list[str] = list(known.get("unmatched", []))
         self.aside = [f"{path}: {why}" for path, why in known.get("aside", {}).items()]
-        broken = known.get("unreadable", {})
-        self.unreadable: dict[str, str] = {p: why for p, why in broken.items() if p in own}
+        self.unreadable: dict[str, str] = dict(known.get("unreadable", {}))
         self.duplicates: list[str] = []
         self.short: list[str] = []
         self.disagreements: list[str] = []
@@ -154,7 +153,7 @@ def _lazy_image(
 ) -> _Image:
     """Build the lazy array over all files; of a mosaic, probe one file of each tile."""
     outer = tuple(d for d in grid.dims if d not in {join.token for join in joins})
-    inner = _inner(layout.axes, outer)
+    inner = _inner(layout.axes, {*outer, *grid.coords})
     if not joins:
         planes = np.vectorize(notes.planes.get, [object])(grid.paths) if notes.planes else None
         files = FileGrid(grid.paths, layout, fill_value, planes)
@@ -193,9 +192,9 @@ def _without_clashes(table: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     return table.rename(columns={name: f"{name}_offset" for name in spatial})
 
 
-def _inner(axes: tuple[str, ...], outer: tuple[str, ...]) -> tuple[str, ...]:
-    """Names for the dimensions of one file, where the grid has taken some already."""
-    return tuple(f"{axis}_in_file" if axis in outer else axis for axis in axes)
+def _inner(axes: tuple[str, ...], taken: Collection[str]) -> tuple[str, ...]:
+    """Names for the dimensions of one file, where tokens have taken some already."""
+    return tuple(f"{axis}_in_file" if axis in taken else axis for axis in axes)
 
 
 def _voxel_size(

@@ -180,6 +180,7 @@ def split_samples(table: pd.DataFrame, convention: Convention | None) -> dict[st
         label = "/".join(words) or os.path.basename(table.attrs.get("source", "")) or "files"
         while label in samples:
             label += "_"
+        rows = rows.dropna(axis="columns", how="all")  # tokens that only other samples have
         rows.attrs = table.attrs
         samples[label] = rows
     return samples

@@ -96,7 +96,10 @@ def _samples(
     if options.validate == "headers":
         pages = options.pages or (convention.pages if convention is not None else "z")
         table = read_headers(table, pages)
-    return split_samples(table, convention), convention
+    samples = split_samples(table, convention)
+    broken = set(table.attrs.get("unreadable", ()))
+    readable = {name: rows for name, rows in samples.items() if not broken.issuperset(rows["path"])}
+    return readable, convention
 
 
 def _file_table(
