@@ -8,7 +8,7 @@ import os
 import pickle
 import struct
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,9 +170,16 @@ def flavours(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Layou
         path = folder / f"{kind}.tif"
         write(path, pixels, **options)
         found.append((path, probe(path), pixels))
+    rgb = {"photometric": "rgb", "metadata": None}
     path = folder / "rgb.tif"
-    write(path, stack(4, 11, 700, 3), photometric="rgb", metadata=None)
+    write(path, stack(4, 11, 700, 3), **rgb)
     found.append((path, probe(path), stack(4, 11, 700, 3)))
+    path = folder / "rgb-tiled.tif"
+    write(path, stack(4, 11, 70, 3), **rgb, compression="lzw", predictor=True, tile=(16, 16))
+    found.append((path, probe(path), stack(4, 11, 70, 3)))
+    path = folder / "planar-tiled.tif"
+    write(path, stack(4, 3, 35, 40), **rgb, compression="zlib", tile=(16, 16), planarconfig=2)
+    found.append((path, probe(path), stack(4, 3, 35, 40)))
     return found
 
 
@@ -266,20 +273,76 @@ def test_reads_only_what_is_named(tmp_path: Path, options: dict[str, object], sp
         assert bytes_read() - again <= needed + 4096
 
 
+def segments(path: Path, page: int) -> list[tuple[int, int]]:
+    """Offset and size of each strip or tile of a page."""
+    with tifffile.TiffFile(path) as tif:
+        return list(zip(tif.pages[page].dataoffsets, tif.pages[page].databytecounts, strict=True))
+
+
+def damage(path: Path, *places: tuple[int, int]) -> None:
+    """Overwrite stored bytes, so that to decode them fails."""
+    content = bytearray(path.read_bytes())
+    for offset, size in places:
+        content[offset : offset + size] = bytes([255]) * size
+    path.write_bytes(content)
+
+
 def test_decodes_only_the_pages_that_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     write(path, stack(6, 40, 50), compression="zlib", metadata=None)
     layout = probe(path)
-    with tifffile.TiffFile(path) as tif:
-        wanted, other = tif.pages[4].dataoffsets[0], tif.pages[3].dataoffsets[0]
-    damaged = bytearray(path.read_bytes())
-    damaged[other : other + 20] = bytes(20)
-    path.write_bytes(damaged)
+    damage(path, *segments(path, 3))
     plane = read(path, layout, (4, slice(None), slice(None)))
     np.testing.assert_array_equal(plane, stack(6, 40, 50)[4])
     with pytest.raises(OSError, match=r"a\.tif cannot be read"):
         read(path, layout, (slice(3, 5), slice(None), slice(None)))
-    assert wanted > other
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd", "png"])
+@pytest.mark.parametrize(
+    ("options", "needed"),  # for rows 20 to 30 and columns 20 to 30 of 40 x 50
+    [
+        ({"rowsperstrip": 8}, {2, 3}),
+        ({"tile": (16, 16)}, {5}),
+        ({"tile": (32, 32)}, {0}),
+        ({"rowsperstrip": 40}, {0}),
+    ],
+)
+def test_decodes_only_the_strips_and_tiles_that_are_named(
+    tmp_path: Path, compression: str, options: dict[str, object], needed: set[int]
+) -> None:
+    path, pixels = tmp_path / "a.tif", stack(3, 40, 50)
+    write(path, pixels, compression=compression, metadata=None, **options)
+    layout, places = probe(path), segments(path, 2)
+    damage(path, *(place for i, place in enumerate(places) if i not in needed))
+    for rows in (slice(20, 30), slice(30, 20, -3), np.array([29, 20, 29]), 25):
+        index = (2, rows, slice(20, 30))
+        np.testing.assert_array_equal(read(path, layout, index), outer(pixels, index))
+    damage(path, *places)
+    with pytest.raises(OSError, match=r"a\.tif cannot be read"):
+        read(path, layout, (2, slice(20, 30), slice(20, 30)))
+
+
+@pytest.mark.parametrize("options", [{"rowsperstrip": 16}, {"tile": (16, 16)}])
+def test_jpeg_is_decoded_as_tifffile_does(tmp_path: Path, options: dict[str, object]) -> None:
+    path = tmp_path / "a.tif"
+    smooth = np.add.outer(np.arange(40), np.arange(3 * 50)).reshape(40, 50, 3).astype("uint8")
+    write(path, np.stack([smooth, 255 - smooth]), photometric="rgb", compression="jpeg", **options)
+    expected, layout = tifffile.imread(path), probe(path)
+    np.testing.assert_array_equal(read_all(path), expected)
+    index = (1, slice(20, 30), slice(None, None, -7), 2)
+    np.testing.assert_array_equal(read(path, layout, index), outer(expected, index))
+
+
+def test_tiles_that_are_not_stored_are_zero(tmp_path: Path) -> None:
+    path, pixels = tmp_path / "a.tif", stack(3, 32, 32)
+    write(path, pixels, compression="zlib", metadata=None, tile=(16, 16))
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        for code in (324, 325):
+            tag = tif.pages[1].tags[code]
+            tag.overwrite((*tag.value[:2], 0, tag.value[3]))
+    pixels[1, 16:, :16] = 0
+    np.testing.assert_array_equal(read_all(path), pixels)
 
 
 # --- What a file holds
@@ -368,6 +431,146 @@ def test_strips_in_any_order(tmp_path: Path) -> None:
     raw[tag.valueoffset : tag.valueoffset + 8] = struct.pack("<2I", second, first)
     path.write_bytes(raw)
     np.testing.assert_array_equal(read_all(path), stack(3, 8, 9))
+
+
+# --- Files like the one before, but for one thing
+
+
+FORMATS = [{"byteorder": order, "bigtiff": big} for order in "<>" for big in (False, True)]
+
+
+@pytest.fixture(params=FORMATS, ids=str)
+def twins(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, Layout, np.ndarray]:
+    """A stack to be changed in place; one just like it has been read."""
+    good, other, pixels = tmp_path / "good.tif", tmp_path / "other.tif", stack(12, 6, 7)
+    with tifffile.TiffWriter(good, **request.param) as tif:
+        for plane in pixels:
+            tif.write(plane, photometric="minisblack", metadata=None, contiguous=False)
+    other.write_bytes(good.read_bytes())
+    np.testing.assert_array_equal(read_all(good), pixels)
+    return other, probe(good), pixels
+
+
+def directories(path: Path) -> list[tuple[int, int]]:
+    """First and past last byte of each directory; a link is the last of it."""
+    with tifffile.TiffFile(path) as tif:
+        length, entry, link = (8, 20, 8) if tif.is_bigtiff else (2, 12, 4)
+        return [(p.offset, p.offset + length + entry * len(p.tags) + link) for p in tif.pages]
+
+
+def relink(path: Path, page: tuple[int, int], after: int) -> None:
+    """Have a directory lead to another one."""
+    content = bytearray(path.read_bytes())
+    code = ("<" if content[:2] == b"II" else ">") + ("Q" if 43 in content[2:4] else "I")
+    struct.pack_into(code, content, page[1] - struct.calcsize(code), after)
+    path.write_bytes(content)
+
+
+def assert_planes(path: Path, layout: Layout, pixels: np.ndarray) -> None:
+    """Read all and plane by plane, each time as if the file were new."""
+    for z in (slice(None), *range(len(pixels))):
+        _tiff._table.cache_clear()
+        np.testing.assert_array_equal(read(path, layout, (z, slice(None), slice(None))), pixels[z])
+
+
+def test_pixels_of_two_pages_exchanged(twins: tuple[Path, Layout, np.ndarray]) -> None:
+    path, layout, pixels = twins
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        third, ninth = (tif.pages[page].tags[273] for page in (3, 9))
+        one, other = third.value, ninth.value
+        third.overwrite(other)
+        ninth.overwrite(one)
+    assert_planes(path, layout, pixels[[0, 1, 2, 9, 4, 5, 6, 7, 8, 3, 10, 11]])
+
+
+@pytest.mark.parametrize(
+    "order",
+    [[0, 1, 2, 7, 8, 9, 3, 4, 5, 6, 10, 11], [0, *range(11, 0, -1)], [0, 2, 1, *range(3, 12)]],
+)
+def test_directories_in_another_order(
+    twins: tuple[Path, Layout, np.ndarray], order: list[int]
+) -> None:
+    path, layout, pixels = twins
+    places = directories(path)
+    for page, after in pairwise(order):
+        relink(path, places[page], places[after][0])
+    relink(path, places[order[-1]], 0)
+    assert_planes(path, layout, pixels[order])
+
+
+def test_a_directory_that_lies_elsewhere(twins: tuple[Path, Layout, np.ndarray]) -> None:
+    path, layout, pixels = twins
+    places, content = directories(path), path.read_bytes()
+    first, past = places[8]
+    path.write_bytes(content[:first] + bytes(past - first) + content[past:] + content[first:past])
+    relink(path, places[7], len(content))
+    assert_planes(path, layout, pixels)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {256: 6, 257: 7},  # as many bytes
+        {257: 5, 278: 5},
+        {258: 8},
+        {259: 5},
+    ],
+)
+@pytest.mark.parametrize("page", [1, 8, 11])
+def test_one_page_stored_otherwise(
+    twins: tuple[Path, Layout, np.ndarray], page: int, changes: dict[int, int]
+) -> None:
+    path, layout, _ = twins
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        for code, value in changes.items():
+            tif.pages[page].tags[code].overwrite(value)
+    for z in (slice(None), page):
+        with pytest.raises((OSError, ValueError), match=r"other\.tif"):
+            read(path, layout, (z, slice(None), slice(None)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "zlib", "predictor": True},
+        {"compression": "lzw"},
+        {"compression": "zlib", "rowsperstrip": 7},
+        {"compression": "zlib", "tile": (16, 16)},
+        {"compression": "zlib", "tile": (32, 16)},
+        {},
+    ],
+)
+def test_one_page_compressed_otherwise(tmp_path: Path, options: dict[str, object]) -> None:
+    """Such a page stands apart, as tifffile has it; tiles may differ in length alone."""
+    path, pixels = tmp_path / "a.tif", stack(6, 40, 50)
+    usual = {"compression": "zlib", "tile": (48, 16)}
+    with tifffile.TiffWriter(path) as tif:
+        for page, plane in enumerate(pixels):
+            storage = options if page == 3 else usual
+            tif.write(plane, photometric="minisblack", metadata=None, **storage)
+    with pytest.raises(ValueError, match=r"a\.tif holds \(5, 40, 50\)"):
+        read(path, Layout(("z", "y", "x"), pixels.shape, pixels.dtype), (0, 0, slice(None)))
+    np.testing.assert_array_equal(read_all(path), np.delete(pixels, 3, 0))
+
+
+def test_one_page_cut_into_strips(tmp_path: Path) -> None:
+    """Pages of one table whose offsets stand in the directory, or elsewhere."""
+    path, pixels = tmp_path / "a.tif", stack(6, 8, 9)
+    write(path, pixels, metadata=None, rowsperstrip=4)
+    strips = segments(path, 2)
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tif:
+        for code, value in ((273, strips[0][0]), (279, 8 * 9 * 2)):
+            struct.pack_into("<II", content, tif.pages[2].tags[code].offset + 4, 1, value)
+    path.write_bytes(content)
+    assert_planes(path, probe(path), pixels)
+
+
+def test_a_loop_back_into_the_middle(twins: tuple[Path, Layout, np.ndarray]) -> None:
+    path, layout, pixels = twins
+    places = directories(path)
+    relink(path, places[11], places[5][0])
+    assert_planes(path, layout, pixels)
 
 
 # --- Files that are not what they should be

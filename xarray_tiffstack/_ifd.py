@@ -160,11 +160,11 @@ def walk(file: File) -> Table | None:
         return None
     shared = _shared(chain, first) if link else []
     pages = {chain.first: _pixels(chain, first, image)}  # offset of the directory -> of the pixels
-    mold, pixels = None, 0
+    mold, pixels = None, ENCODED
     while link:
-        if mold and (cast := mold.fullmatch(file.at(link, chain.guess))):
-            after = chain.integer(cast["link"])
-            pages[link] = pixels if pixels < 0 else chain.integer(cast["pixels"])
+        if mold and (like := mold.fullmatch(file.at(link, chain.guess))):
+            after = chain.integer(like["link"])
+            pages[link] = pixels if pixels < 0 else chain.integer(like["pixels"])
         elif found := chain.directory(link):
             tags, after = found
             if _shared(chain, tags) != shared:
@@ -230,6 +230,10 @@ class _Chain:
         tags = {code: (kind, count, value) for code, kind, count, value in entries}
         return tags, link.unpack_from(block, end)[0]
 
+    def integer(self, value: bytes) -> int:
+        """Return the number that some bytes spell."""
+        return int.from_bytes(value, self.format.endian)
+
     def bytes(self, tag: _Tag) -> bytes:
         """Return the value of a tag."""
         kind, count, value = tag
@@ -253,10 +257,6 @@ class _Chain:
         if code not in tags:
             return default
         return self.integer(self.bytes((tags[code][0], 1, tags[code][2])))
-
-    def integer(self, value: bytes) -> int:
-        """Number that some bytes give."""
-        return int.from_bytes(value, self.format.endian)
 
 
 class _Image(NamedTuple):

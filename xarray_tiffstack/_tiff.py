@@ -162,7 +162,8 @@ def read(
     Notes
     -----
     Reads the directories of the file (once, while it is among the last 64 that were read), then
-    the pages that are named; of an uncompressed page only the rows that are named.
+    the pages that are named: of an uncompressed page only the rows that are named, of another
+    only the strips or tiles that hold any of them.
 
     Examples
     --------
@@ -241,7 +242,9 @@ def metadata(path: str | os.PathLike[str]) -> _metadata.Metadata:
         if page.description.startswith("BoundingBox"):
             shape = {"x": page.imagewidth, "y": page.imagelength, "z": len(tif.pages)}
             found.append(_metadata.from_amira(page.description, shape))
-        found.append(_metadata.from_tags(resolution, page.tags.valueof(296, 2)))
+        maker = str(page.tags.valueof(271))
+        if not maker.startswith("PerkinElmer"):  # theirs is the pixel of the camera itself
+            found.append(_metadata.from_tags(resolution, page.tags.valueof(296, 2)))
     return _metadata.merge(found)
 
 
@@ -521,21 +524,25 @@ class _Region:
                 if not self.table.ifds.size:
                     self.put(_series(tif), block)
                     continue
-                page, ifd = tif.pages.first, int(self.table.ifds[number])
-                offsets, counts = (each.tolist() for each in segments(self.file, ifd))
-                if not (
-                    self.table.alike
-                    and page.compression in _SIMPLE
-                    and _is_segmented(page, offsets, counts)
-                ):
-                    tif.filehandle.seek(ifd)
-                    page = tifffile.TiffPage(tif, index=number)
-                    offsets, counts = page.dataoffsets, page.databytecounts
+                page, offsets, counts = self.stored(tif, number)
                 _check_segments(self.file, offsets, counts)
                 if _is_segmented(page, offsets, counts):
                     self.put_segments(page, offsets, counts, block)
                 else:
                     self.put(page, block)
+
+    def stored(
+        self, tif: tifffile.TiffFile, number: int
+    ) -> tuple[tifffile.TiffPage, Sequence[int], Sequence[int]]:
+        """Page that tells how one is stored, and the offsets and sizes of its strips or tiles."""
+        page, ifd = tif.pages.first, int(self.table.ifds[number])
+        if self.table.alike and page.compression in _SIMPLE:
+            offsets, counts = (each.tolist() for each in segments(self.file, ifd))
+            if _is_segmented(page, offsets, counts):
+                return page, offsets, counts
+        tif.filehandle.seek(ifd)
+        page = tifffile.TiffPage(tif, index=number)
+        return page, page.dataoffsets, page.databytecounts
 
     def put(self, page: tifffile.TiffPage | tifffile.TiffPageSeries, block: np.ndarray) -> None:
         """Decode a whole page, and pick from it."""
@@ -561,10 +568,10 @@ class _Region:
             _, (s, z, y, x, _), (depth, length, width, _) = page.decode(None, i)
             if y < bottom and top < y + length and x < right and left < x + width:
                 target = shaped[s, z : z + depth, y : y + length, x : x + width]
-                data = self.file.at(offset, count) or None  # none is stored of an empty one
+                data = self.file.at(offset, count) if offset and count else None
                 pixels, *_ = page.decode(data, i, jpegtables=page.jpegtables)
-                cut = tuple(map(slice, target.shape))  # at the edges, tiles hold more
-                target[...] = page.nodata if pixels is None else pixels[cut]
+                inside = tuple(map(slice, target.shape))  # a tile reaches over the edge
+                target[...] = page.nodata if pixels is None else pixels[inside]
         if not whole:
             block[...] = _take(image, self.page_picks)
 
