@@ -73,6 +73,12 @@ def test_several_samples_are_a_tree(acquisition: Path) -> None:
     xr.testing.assert_identical(groups["/cell7"], opened(acquisition, group="cell7"))
 
 
+def test_a_tree_has_the_keywords_of_a_dataset(shared_acquisition: Path) -> None:
+    for keyword in ("group", "patern"):
+        with pytest.raises(TypeError, match=f"no such keyword: {keyword}; there are pattern"):
+            xr.open_datatree(shared_acquisition, engine="tiffstack", **{keyword: "x"})
+
+
 def test_one_sample_is_the_root_of_a_tree(shared_acquisition: Path) -> None:
     tree = xr.open_datatree(shared_acquisition, engine="tiffstack", chunks={"stack": 1})
     xr.testing.assert_identical(tree.to_dataset(), opened(shared_acquisition, chunks={"stack": 1}))

@@ -109,6 +109,14 @@ def test_what_is_no_selection_is_plain_dask(lazy: xr.DataArray, loaded: xr.DataA
     np.testing.assert_array_equal(np.swapaxes(lazy.data, 0, 1), np.swapaxes(loaded.values, 0, 1))
 
 
+@pytest.mark.parametrize("chunks", [None, {}, {"z": 2}, {"stack": 2, "y": 4}])
+def test_map_blocks(shared_acquisition: Path, chunks: dict[str, int] | None) -> None:
+    ds = xr.open_dataset(shared_acquisition, engine="tiffstack", chunks=chunks)
+    doubled = xr.map_blocks(lambda block: block * 2, ds.image)
+    xr.testing.assert_equal(doubled.compute(), ds.image.compute() * 2)
+    assert ds.chunk(z=2).chunksizes["z"] == (2, 2)
+
+
 @pytest.mark.parametrize("key", [5, -6, (slice(None), 9), [0, 7], (0, 0, 0, 0, 0, 0)])
 def test_out_of_bounds(lazy: xr.DataArray, key: object) -> None:
     with pytest.raises(IndexError):

@@ -153,7 +153,8 @@ def make_report(dataset: xr.Dataset) -> Report:
         # Sizes of compressed files all differ, which says nothing about the pixels.
         other_size=[os.path.relpath(p, source) for p in uneven] if share * 2 > len(paths) else [],
         absent=[os.path.relpath(p, source) for p, n in sizes.items() if n is None],
-        **{name: list(dataset.attrs.get(name, [])) for name in lists},
+        # netCDF gives a list of one text back as that text.
+        **{name: np.atleast_1d(dataset.attrs.get(name, [])).tolist() for name in lists},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,13 +52,17 @@ class TokenVariable(_UnwrappedVariable):
 
     xarray makes dask arrays of coordinates then, of one chunk along every dimension that was
     not named: ``ds.chunks`` is refused from there on, as they and the image do not agree, and
-    text cannot be saved without a warning.
+    text cannot be saved without a warning. Only where every border is given along all of its
+    dimensions, as `xarray.map_blocks` does, it is cut like any other.
     """
 
     __slots__ = ()
 
-    def chunk(self, *args: Any, **options: Any) -> TokenVariable:
-        """Do nothing; see `xarray.Variable.chunk`."""
+    def chunk(self, chunks: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """Cut at borders that are given for every dimension; see `xarray.Variable.chunk`."""
+        borders = isinstance(chunks, Mapping) and self.dims
+        if borders and all(isinstance(chunks.get(dim), tuple) for dim in self.dims):
+            return super().chunk(chunks, **options)
         return self
 
 

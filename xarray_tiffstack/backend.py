@@ -181,6 +181,9 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         """
         from xarray_tiffstack._open import Options, open_all
 
+        known = [name for name in self.open_dataset_parameters[1:] if name != "group"]
+        if unknown := options.keys() - set(known):
+            raise TypeError(f"no such keyword: {', '.join(unknown)}; there are {', '.join(known)}")
         samples = open_all(filename_or_obj, Options(**options))
         return {f"/{name}": _dropped(ds, drop_variables) for name, ds in samples.items()}
 
