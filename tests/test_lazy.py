@@ -81,6 +81,13 @@ def test_any_chain_equals_the_same_on_the_loaded_array(
     xr.testing.assert_identical(lazy.compute(scheduler="synchronous"), loaded)
 
 
+@pytest.mark.parametrize("part", [slice(-9, 5, -1), slice(3, 3), slice(5, 2), np.array([], int)])
+def test_nothing(lazy: xr.DataArray, loaded: xr.DataArray, part: object) -> None:
+    for dim in ("stack", "z", "x"):
+        found = lazy.isel({dim: part}).compute()
+        xr.testing.assert_identical(found, loaded.isel({dim: part}))
+
+
 def test_vectorised_indexing(lazy: xr.DataArray, loaded: xr.DataArray) -> None:
     stack = xr.DataArray([4, 0, 4], dims="point")
     z = xr.DataArray([1, 3, 0], dims="point")

@@ -188,7 +188,12 @@ def at_files(ds: xr.Dataset, coordinate: str) -> dict[str, Any]:
     """Value of a coordinate for each file."""
     values = ds[coordinate].broadcast_like(ds.path).transpose(*ds.path.dims).values
     pairs = zip(ds.path.values.ravel(), values.ravel(), strict=True)
-    return {path: value for path, value in pairs if path}
+    return {below(ds, path): value for path, value in pairs if path}
+
+
+def below(ds: xr.Dataset, path: str) -> str:
+    """Path of a file below the source."""
+    return Path(path).relative_to(ds.attrs["source"]).as_posix() if path else ""
 
 
 # --- real folders ---------------------------------------------------------------------------
@@ -389,7 +394,7 @@ def mixed_up(ds: xr.Dataset, names: tuple[str, ...], sample: int = 100) -> Itera
     cells = list(np.ndindex(*(ds.sizes[d] for d in dims)))
     for at in np.random.default_rng(0).permutation(len(cells))[:sample]:
         one = ds.isel(dict(zip(dims, cells[at], strict=True)))
-        wanted = [value[path] for path in one.path.values.ravel()]
+        wanted = [value[below(ds, path)] for path in one.path.values.ravel()]
         if list(dict.fromkeys(one.image.values.ravel().tolist())) != wanted:
             yield f"{one.path.values} does not hold its own pixels"
 

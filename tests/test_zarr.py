@@ -67,6 +67,20 @@ def test_files_and_report_survive(acquisition: Path, tmp_path: Path, zarr_format
         assert back.tiffstack.files.equals(ds.tiffstack.files)
 
 
+@pytest.mark.parametrize("dtype", ["uint64", "int64", "float32", "int8", "complex64"])
+def test_pixels_of_every_type(tmp_path: Path, dtype: str) -> None:
+    import numpy as np
+    import tifffile
+
+    pixels = np.arange(48).reshape(6, 8).astype(dtype)
+    tifffile.imwrite(tmp_path / "cell_t0.tif", pixels, photometric="minisblack")
+    ds = xr.open_dataset(tmp_path, engine="tiffstack", pattern="cell_t{t:d}.tif")
+    ds.to_zarr(tmp_path / "store.zarr", zarr_format=2)
+    with xr.open_zarr(tmp_path / "store.zarr") as back:
+        np.testing.assert_array_equal(back.image, pixels)
+        assert back.image.dtype == dtype
+
+
 def test_chunks_of_the_store_are_the_files(tmp_path: Path) -> None:
     for stack in range(2):
         write(tmp_path / "raw" / reference_name(0, stack), stack, shape=(3, 1024, 1024))

@@ -227,6 +227,8 @@ def _numpy_key(index: Index) -> int | slice | np.ndarray:
     """Spell a range as the slice that takes the same items (its stop may be -1)."""
     if not isinstance(index, range):
         return index
+    if not index:
+        return slice(0, 0)
     return slice(index.start, index.stop if index.stop >= 0 else None, index.step)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Number, Real
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +67,8 @@ def make_dataset(
     _check_fill(options.fill_value, layout.dtype)
     joins = find_joins(grid, tiles, options.overlap)
     image = _lazy_image(grid, joins, layout, pages, notes, options.fill_value)
-    _check_names(image.dims)
-    coords = _coordinates(grid, joins, image, notes.root, convention)
+    _check_names((*image.dims, *grid.coords))
+    coords = _coordinates(grid, joins, image, convention)
     coords |= _scales(image, path, options.voxel_size, notes)
     notes.compare(grid)
     attrs = {
@@ -205,10 +207,10 @@ def _voxel_size(
         return {}
     if isinstance(given, Mapping):
         sizes = dict(given)
-    elif isinstance(given, Sequence) and not isinstance(given, str) and len(given) == 3:
-        sizes = dict(zip("zyx", given, strict=True))
-    elif isinstance(given, (int, float)):
-        sizes = dict.fromkeys("zyx", given)
+    elif isinstance(given, Real):
+        sizes = dict.fromkeys("zyx", float(given))
+    elif not isinstance(given, str) and np.shape(given) == (3,):
+        sizes = dict(zip("zyx", np.asarray(given).tolist(), strict=True))
     else:
         raise ValueError(
             f"voxel_size={given!r} is neither a number, nor (z, y, x), nor a mapping such as "
@@ -222,9 +224,12 @@ def _voxel_size(
 
 def _check_fill(fill_value: float, dtype: np.dtype[Any]) -> None:
     """Refuse a fill value that the pixels cannot hold."""
-    with np.errstate(all="ignore"):
-        cast = np.asarray(fill_value).astype(dtype)
-    if cast != fill_value and not (cast != cast and fill_value != fill_value):
+    fits = isinstance(fill_value, Number)
+    if fits:
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+            cast = np.asarray(fill_value).astype(dtype)
+        fits = bool(cast == fill_value or (cast != cast and fill_value != fill_value))
+    if not fits:
         raise ValueError(f"fill_value={fill_value!r} is no {dtype} (the pixels keep their dtype)")
 
 
@@ -232,7 +237,7 @@ def _check_fill(fill_value: float, dtype: np.dtype[Any]) -> None:
 
 
 def _coordinates(
-    grid: Grid, joins: Sequence[Join], image: _Image, root: str, convention: Convention | None
+    grid: Grid, joins: Sequence[Join], image: _Image, convention: Convention | None
 ) -> dict[str, xr.Variable]:
     """Labels, tokens, and for every cell whether it has a file and which."""
     joined = {join.token: join for join in joins}
@@ -255,9 +260,8 @@ def _coordinates(
         coords[joined[name].dim if name in joined else name] = label
     for name, (dims, values) in grid.coords.items():
         coords[name] = variable(name, dims, values)
-    below_root = ["" if path is None else below(root, path) for path in grid.paths.flat]
-    paths = np.array(below_root, object).reshape(grid.paths.shape)
-    coords["path"] = variable("path", grid.dims, paths)
+    # Absolute: a Dataset may lose its attributes, or be joined with one of another folder.
+    coords["path"] = variable("path", grid.dims, np.where(grid.present, grid.paths, ""))
     coords["present"] = variable("present", grid.dims, grid.present)
     coords["present"].attrs["long_name"] = "whether there is a file"
     return coords
@@ -317,11 +321,11 @@ def _units(
     return {"units": token.units} if token is not None and token.units else {}
 
 
-def _check_names(dims: tuple[str, ...]) -> None:
-    """Refuse tokens whose names xarray or this Dataset needs for something else."""
-    taken = [d for d in dims if d in {"image", "path", "present"}]
-    if taken or len(set(dims)) < len(dims):
+def _check_names(names: tuple[str, ...]) -> None:
+    """Refuse tokens whose names this Dataset needs for something else."""
+    taken = {n for n in names if n in {"image", "path", "present"} or names.count(n) > 1}
+    if taken:
         raise ValueError(
-            f"dimensions {dims}: {taken or 'two of them'} cannot be used as names; call the token "
-            "otherwise in pattern="
+            f"tokens cannot be called {' or '.join(sorted(taken))}, which stands for something "
+            "else in the Dataset; name them otherwise in pattern="
         )

@@ -328,7 +328,9 @@ def _with_channel(columns: dict[str, _Column], tokens: Mapping[str, Token]) -> d
     if not identity and not label:
         return columns
     told = [n for n in identity if columns[n].varies]
-    for name in [n for n in told if len(told) > 1]:
+    # Of tokens that tell the same, the one that comes first in the vocabulary stays.
+    place = {name: i for i, name in enumerate(VOCABULARY)}
+    for name in sorted(told, key=lambda n: place.get(n, len(place)), reverse=True):
         rest = [columns[n] for n in told if n != name]
         if rest and _determines(rest, columns[name]):
             told.remove(name)

@@ -168,9 +168,8 @@ def find_joins(
     shared = dict(overlap) if isinstance(overlap, Mapping) else dict.fromkeys(tiles, overlap)
     extra = [axis for axis in shared if axis not in tiles]
     if extra or (overlap and not tiles):
-        raise ValueError(
-            f"overlap={overlap!r} goes with mosaic=, which names {list(tiles) or None}"
-        )
+        named = f"names {', '.join(tiles)}" if tiles else "names no tiles"
+        raise ValueError(f"overlap={overlap!r} goes with mosaic=, which {named}")
     joins = [
         Join(axis, token.lstrip("-"), token.startswith("-"), shared.get(axis, 0))
         for axis, token in tiles.items()

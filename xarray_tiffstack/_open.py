@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -48,6 +49,8 @@ class Options:
         _one_of("duplicates", self.duplicates, ("raise", "first", "last", "position"))
         _one_of("unmatched", self.unmatched, ("warn", "ignore", "raise"))
         _one_of("validate", self.validate, (None, "headers"))
+        if self.pages is not None and (not isinstance(self.pages, str) or self.pages in "yx"):
+            raise ValueError(f"pages={self.pages!r} is no dimension for pages, as 'z' or 'time' is")
 
 
 def open_one(source: Source | pd.DataFrame, options: Options, group: str | None) -> xr.Dataset:
@@ -118,7 +121,7 @@ def _file_table(
     elif options.pattern is not None and not isinstance(options.pattern, Convention):
         raise ValueError("pattern= reads names, and a file table has them read already: drop it")
     else:
-        table = source
+        table = _checked(source)
     if isinstance(options.pattern, Convention):
         return table, options.pattern
     name = table.attrs.get("convention")
@@ -126,6 +129,24 @@ def _file_table(
         tokens = {name: Token(**meaning) for name, meaning in table.attrs["tokens"].items()}
         return table, inferred_convention(Pattern(table.attrs["pattern"]), tokens)
     return table, find_convention(name) if name is not None else None
+
+
+def _checked(table: pd.DataFrame) -> pd.DataFrame:
+    """Take a table that was edited, or made by hand: absolute paths, and columns with names."""
+    wrong = [name for name in table if not isinstance(name, str)]
+    wrong += table.columns[table.columns.duplicated()].tolist()
+    if wrong:
+        raise ValueError(f"columns of a file table have names, each its own; not {wrong}")
+    pathless = table.index[table["path"].isna()]
+    if len(pathless):
+        raise ValueError(
+            f"{len(pathless)} rows of the file table have no path: {pathless[:5].tolist()}; "
+            "drop them"
+        )
+    paths = [os.fspath(path) for path in table["path"]]
+    if not all(path.startswith(os.sep) for path in paths):
+        paths = [os.path.abspath(path) for path in paths]
+    return table.assign(path=paths)
 
 
 def _one_of(keyword: str, value: object, accepted: Sequence[object]) -> None:

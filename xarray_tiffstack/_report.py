@@ -6,13 +6,17 @@ import html
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from xarray_tiffstack._grid import FIRST, counter_gaps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import xarray as xr
 
 
 @dataclass(frozen=True)
@@ -113,14 +117,13 @@ class Report:
 
 def file_table(dataset: xr.Dataset) -> pd.DataFrame:
     """Path of the file of every cell, indexed by labels; see ``ds.tiffstack.files``."""
-    below = _coordinate(dataset, "path")
-    source = dataset.attrs.get("source", "")
-    paths = [os.path.join(source, path) if path else None for path in below.values.ravel()]
+    cells = _coordinate(dataset, "path")
+    paths = [path if isinstance(path, str) and path else None for path in cells.values.ravel()]
     index = None
-    if below.dims:
+    if cells.dims:
         labels = [
-            below.indexes[d] if d in below.indexes else pd.RangeIndex(below.sizes[d], name=d)
-            for d in below.dims
+            cells.indexes[d] if d in cells.indexes else pd.RangeIndex(cells.sizes[d], name=d)
+            for d in cells.dims
         ]
         index = pd.MultiIndex.from_product(labels) if len(labels) > 1 else labels[0]
     return pd.DataFrame({"path": pd.Series(paths, index=index, dtype=object)})
@@ -129,20 +132,25 @@ def file_table(dataset: xr.Dataset) -> pd.DataFrame:
 def make_report(dataset: xr.Dataset) -> Report:
     """Read the report off a Dataset, and the files' sizes off the disk."""
     files = file_table(dataset)
-    image = dataset.get("image", xr.DataArray())
+    images = [v for v in dataset.data_vars.values() if "source" in v.attrs]
+    image = images[0].attrs if images else {}
     paths = files["path"].dropna().tolist()
     sizes = {path: _size(path) for path in paths}
     present = _coordinate(dataset, "present")
-    holes = np.argwhere(~present.values.astype(bool))
+    holes = np.argwhere(present.values != True)  # noqa: E712 - a new label of reindex is NaN
     labels = {str(d): present[d].values for d in present.dims}
     usual, share = next(iter(Counter(sizes.values()).most_common(1)), (None, 0))
     uneven = [p for p, n in sizes.items() if n is not None and n != usual]
     lists = ["reasons", "duplicates", "unmatched", "aside", "unreadable", "short", "disagreements"]
-    source = dataset.attrs.get("source", "")
+    source = dataset.attrs.get("source") or image.get("source", "")
+
+    def names(paths: Iterable[str]) -> list[str]:
+        return [os.path.relpath(path, source) if source else path for path in paths]
+
     return Report(
         source=source,
-        convention=image.attrs.get("convention"),
-        pattern=image.attrs.get("pattern"),
+        convention=image.get("convention"),
+        pattern=image.get("pattern"),
         cells=len(files),
         matched=len(paths),
         missing=[
@@ -151,8 +159,8 @@ def make_report(dataset: xr.Dataset) -> Report:
         ],
         gaps={d: gap for d in labels if len(gap := counter_gaps(np.asarray(labels[d]))) > 0},
         # Sizes of compressed files all differ, which says nothing about the pixels.
-        other_size=[os.path.relpath(p, source) for p in uneven] if share * 2 > len(paths) else [],
-        absent=[os.path.relpath(p, source) for p, n in sizes.items() if n is None],
+        other_size=names(uneven) if share * 2 > len(paths) else [],
+        absent=names(path for path, size in sizes.items() if size is None),
         # netCDF gives a list of one text back as that text.
         **{name: np.atleast_1d(dataset.attrs.get(name, [])).tolist() for name in lists},
     )

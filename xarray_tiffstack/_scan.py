@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +27,7 @@ from xarray_tiffstack._infer import infer
 from xarray_tiffstack._pattern import Pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
 
     Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -97,10 +98,14 @@ def scan(
     names = [name for name in names if name not in aside]
     fits, columns = chosen.parse_names(names)
     if not fits.any():
+        hint = r'; a regular expression has named groups, such as "ch(?P<ch>\d+)"'
         raise ValueError(
-            f"none of {len(names)} TIFF names fits the pattern {chosen.text!r}\n"
+            f"none of {len(names)} TIFF names fits the pattern {chosen.text!r}"
+            f"{'' if chosen.tokens else hint}\n"
             + (chosen.explain(names[0]) if names else f"{len(aside)} are no image data of it")
         )
+    if "path" in columns:
+        raise ValueError("a token cannot be called path: name it otherwise in pattern=")
     kept = [names[i] for i in np.flatnonzero(fits)]
     rest = [names[i] for i in np.flatnonzero(~fits)]
     _tell(rest, len(names), chosen, unmatched)
@@ -134,9 +139,19 @@ def list_files(source: Source) -> tuple[str, list[str]]:
         Paths below it, separated by "/", sorted.
     """
     if isinstance(source, (str, os.PathLike)):
-        path = os.path.abspath(os.fspath(source))
+        if "://" in os.fspath(source):
+            raise ValueError(f"URLs are not read: mount or download {source}")
+        path = os.path.abspath(os.path.expanduser(source))
         if os.path.isdir(path):
-            root, names = path, list(_walk(path))
+            denied: list[str] = []
+            root, names = path, list(_walk(path, denied))
+            if denied:
+                warnings.warn(
+                    f"{len(denied)} folders may not be listed, and are left out:\n"
+                    f"{first_lines(denied)}\nGive a glob of the others to be told no more.",
+                    UserWarning,
+                    stacklevel=user_stacklevel(),
+                )
             where = f"the folder {path}"
         elif os.path.exists(path):
             root, names = os.path.dirname(path), [os.path.basename(path)]
@@ -147,9 +162,17 @@ def list_files(source: Source) -> tuple[str, list[str]]:
             where = f"the glob {path}"
         else:
             raise FileNotFoundError(f"no such file or folder: {path}")
-    else:
-        root, names = _relative(os.path.abspath(os.fspath(p)) for p in source)
+    elif isinstance(source, Iterable) and not isinstance(source, bytes):
+        paths = [os.path.abspath(os.path.expanduser(p)) for p in source]
+        if folders := [p for p in paths if not _is_tiff(os.path.basename(p)) and os.path.isdir(p)]:
+            raise ValueError(
+                f"{len(folders)} of {len(paths)} paths are folders; give files, or one folder:\n"
+                + first_lines(folders)
+            )
+        root, names = _relative(paths)
         where = "the list of paths"
+    else:
+        raise TypeError(f"a source is a folder, a glob, a list of paths or a table, not {source!r}")
     if not names:
         raise FileNotFoundError(
             f"no TIFF in {where}; names that end in {', '.join(SUFFIXES)} are looked for"
@@ -162,13 +185,23 @@ def _is_tiff(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def _walk(root: str) -> Iterator[str]:
-    """Names of all TIFFs below a folder; every folder is listed once, links to folders too."""
+def _walk(root: str, denied: list[str]) -> Iterator[str]:
+    """Names of all TIFFs below a folder; every folder is listed once, links to folders too.
+
+    Those that may not be listed are added to `denied`; the folder itself has to be.
+    """
     seen = {os.path.realpath(root)}
     folders = [""]
     while folders:
         folder = folders.pop()
-        with os.scandir(os.path.join(root, folder)) as entries:
+        try:
+            listing = os.scandir(os.path.join(root, folder))
+        except PermissionError:
+            if not folder:
+                raise
+            denied.append(folder)
+            continue
+        with listing as entries:
             for entry in entries:
                 name = entry.name
                 if _is_tiff(name) and not entry.is_dir():

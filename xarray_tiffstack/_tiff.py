@@ -120,7 +120,8 @@ def probe(path: str | os.PathLike[str], *, pages: str = "z") -> Layout:
         if walked is not None and walked.broken:
             raise OSError(f"{file.path} is cut short after page {len(walked.data)}")
         axes, table = _interpret(file, uniform=walked is not None)
-    return Layout(_names(axes, pages), table.shape, table.dtype.newbyteorder("="))
+    # By name: tifffile has 8-byte integers of C's "long long", which Zarr does not know.
+    return Layout(_names(axes, pages), table.shape, np.dtype(table.dtype.name))
 
 
 def read(
