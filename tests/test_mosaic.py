@@ -217,6 +217,7 @@ def test_tiles_that_do_not_fit(tmp_path: Path) -> None:
         ({"mosaic": {"t": "stack"}}, r"not \{'t': 'stack'\}"),
         ({"mosaic": True, "overlap": 50}, "tiles of 4 pixels cannot share that"),
         ({"overlap": 2}, "goes with mosaic="),
+        ({"mosaic": True, "overlap": "a"}, "neither pixels nor a fraction"),
         ({"mosaic": pd.DataFrame({"x": [1]})}, "needs a column that the file table has"),
     ],
 )
@@ -255,6 +256,23 @@ def test_real_tiles_in_rows_and_columns(data: Path) -> None:
         tile = tifffile.imread(data / "wipp_tiles_4x4" / f"img_r{row:03d}_c{col:03d}.ome.tif")
         found = ds.image.isel(y=ds["row"].values == row, x=ds["col"].values == col)
         np.testing.assert_array_equal(found, tile)
+
+
+@pytest.mark.parametrize("chunks", [{}, {"z": 2}, "auto"])
+def test_chunks_stay_those_of_the_tiles(tiles: Path, chunks: object) -> None:
+    ds = xr.open_dataset(tiles, engine="tiffstack", mosaic=True, chunks=chunks)  # type: ignore[arg-type]
+    assert ds.image.chunksizes["y"] == (6, 6, 4) or chunks == "auto"
+    assert ds.image.sizes["x"] == 13
+
+
+def test_headers_of_uneven_tiles(tmp_path: Path, loaded: xr.DataArray) -> None:
+    raw = write_tiles(tmp_path / "raw")
+    (raw / reference_name(0, 1, y=1, x=0)).write_bytes(b"II*")
+    ds = xr.open_dataset(raw, engine="tiffstack", mosaic=True, validate="headers")
+    expected = loaded.copy(deep=True)
+    expected[0, 1, :, 6:12, :8] = 0
+    xr.testing.assert_equal(bare(ds.image.compute()), expected)
+    assert not ds.present.sel(channel=488, stack=1, tile_y=1, tile_x=0)
 
 
 def test_a_single_pixel(mosaic: xr.Dataset, loaded: xr.DataArray) -> None:

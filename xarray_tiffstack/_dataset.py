@@ -77,8 +77,10 @@ def make_dataset(
         "convention": convention.name if convention is not None else None,
     }
     variable = FileVariable(image.dims, image.array, {k: v for k, v in attrs.items() if v})
-    # Of the grid alone, and 1: any chunks= is then as good as any other, and xarray says nothing.
-    variable.encoding["preferred_chunks"] = dict.fromkeys(image.outer, 1)
+    # Of the grid, and 1: any chunks= is then as good as any other, and xarray says nothing. Where
+    # tiles are put together also their own: a chunk of all tiles would be too much.
+    tiled = {axis: image.array.chunks[image.dims.index(axis)] for axis in image.lengths}
+    variable.encoding["preferred_chunks"] = {**dict.fromkeys(image.outer, 1), **tiled}
     # Coordinates are promoted afterwards: given as such, xarray makes plain variables of them.
     return xr.Dataset(
         {"image": variable, **coords}, attrs={"source": notes.root, **notes.lists()}

@@ -13,13 +13,24 @@ from xarray_tiffstack import _tiff
 from xarray_tiffstack._grid import first_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import pandas as pd
 
 
-def read_headers(table: pd.DataFrame, pages: str) -> pd.DataFrame:
+def read_headers(table: pd.DataFrame, pages: str, loose: Collection[str] = ()) -> pd.DataFrame:
     """Read the header of every file, in parallel, and sort the files by what they hold.
 
     Opens every file of the table once. Where standard error is a terminal it shows how far it is.
+
+    Parameters
+    ----------
+    table
+        The file table.
+    pages
+        What the pages of a file are, where it does not say.
+    loose
+        Axes along which files may differ in length, because they are tiles of a mosaic.
 
     Returns
     -------
@@ -37,7 +48,7 @@ def read_headers(table: pd.DataFrame, pages: str) -> pd.DataFrame:
     layouts: list[_tiff.Layout | str] = []
     with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
         for found in pool.map(lambda path: _probe(path, pages), paths):
-            layouts.append(found)
+            layouts.append(_without(found, loose))
             _show_progress(len(layouts), len(paths))
     broken = {
         path: found for path, found in zip(paths, layouts, strict=True) if isinstance(found, str)
@@ -56,9 +67,9 @@ def read_headers(table: pd.DataFrame, pages: str) -> pd.DataFrame:
         "unreadable": broken,
         "planes": {path: n for path, n in zip(paths, planes, strict=True) if n is not None},
     }
-    if len(set(names)) == 1:
+    if len(set(names)) == 1 and not loose:
         attrs["whole"] = whole
-    else:
+    elif len(set(names)) > 1:
         table = table.assign(layout=names)
     table.attrs = attrs
     return table
@@ -70,6 +81,14 @@ def _probe(path: str, pages: str) -> _tiff.Layout | str:
         return _tiff.probe(path, pages=pages)
     except (OSError, ValueError) as error:
         return str(error)
+
+
+def _without(found: _tiff.Layout | str, loose: Collection[str]) -> _tiff.Layout | str:
+    """Forget the lengths along some axes."""
+    if isinstance(found, str) or not loose:
+        return found
+    lengths = zip(found.axes, found.shape, strict=True)
+    return replace(found, shape=tuple(0 if axis in loose else n for axis, n in lengths))
 
 
 def _planes(layout: _tiff.Layout, whole: _tiff.Layout) -> int | None:

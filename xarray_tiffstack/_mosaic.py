@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -166,6 +167,8 @@ def find_joins(
 ) -> list[Join]:
     """Decide along which axes tiles are put together."""
     shared = dict(overlap) if isinstance(overlap, Mapping) else dict.fromkeys(tiles, overlap)
+    if any(not isinstance(n, Real) or isinstance(n, bool) for n in (*shared.values(), 0)):
+        raise ValueError(f"overlap={overlap!r} is neither pixels nor a fraction below 1")
     extra = [axis for axis in shared if axis not in tiles]
     if extra or (overlap and not tiles):
         named = f"names {', '.join(tiles)}" if tiles else "names no tiles"

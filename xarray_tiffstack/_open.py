@@ -98,7 +98,8 @@ def _samples(
     table = without_variants(table, convention)
     if options.validate == "headers":
         pages = options.pages or (convention.pages if convention is not None else "z")
-        table = read_headers(table, pages)
+        axes = "zyx" if isinstance(options.mosaic, bool) else map(str, options.mosaic)
+        table = read_headers(table, pages, list(axes) if options.mosaic is not False else [])
     samples = split_samples(table, convention)
     broken = set(table.attrs.get("unreadable", ()))
     readable = {name: rows for name, rows in samples.items() if not broken.issuperset(rows["path"])}
