@@ -88,7 +88,11 @@ def test_nothing(lazy: xr.DataArray, loaded: xr.DataArray, part: object) -> None
         xr.testing.assert_identical(found, loaded.isel({dim: part}))
 
 
-def test_vectorised_indexing(lazy: xr.DataArray, loaded: xr.DataArray) -> None:
+@pytest.mark.parametrize("few", [0, 1000])
+def test_vectorised_indexing(
+    lazy: xr.DataArray, loaded: xr.DataArray, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xarray_tiffstack._variable.FEW", few)
     stack = xr.DataArray([4, 0, 4], dims="point")
     z = xr.DataArray([1, 3, 0], dims="point")
     xr.testing.assert_identical(
@@ -162,6 +166,13 @@ SELECTIONS = {
     "chunked after": (lambda a: a.isel(stack=1).chunk(z=8).isel(z=5), PLANE),
     "transposed": (lambda a: a.transpose("x", "z", "y", "stack").isel(stack=1).isel(z=5), PLANE),
     "a tenth of the rows": (lambda a: a.isel(stack=1)[5][:51], PLANE // 10),
+    "another index": (lambda a: a.swap_dims(stack="time").isel(time=1).isel(z=5), PLANE),
+    "a condition": (lambda a: a.sel(stack=a["stack"] > 0).isel(z=5)[0], PLANE),
+    "a query": (lambda a: a.to_dataset().query(stack="stack == 1").image.isel(z=5), PLANE),
+    "points": (
+        lambda a: a.isel(stack=xr.DataArray([0, 1], dims="p"), z=xr.DataArray([3, 9], dims="p")),
+        2 * PLANE,
+    ),
     "a kymograph": (lambda a: a.isel(z=5, y=7), 2 * 1024),
     "every eighth plane": (lambda a: a.isel(z=slice(None, None, -8)), 6 * PLANE),
     "a list of planes": (lambda a: a.isel(stack=0).isel(z=[20, 3]).isel(y=slice(4)), 8 * 1024),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.array.core import normalize_chunks
@@ -24,6 +26,9 @@ from xarray_tiffstack._mosaic import tiles_of
 if TYPE_CHECKING:
     from xarray_tiffstack._array import Key, Reads
     from xarray_tiffstack._mosaic import Tiles
+
+
+FEW = 1000  # points that are read one by one
 
 
 class _UnwrappedVariable(xr.Variable):
@@ -75,6 +80,10 @@ class FileVariable(_UnwrappedVariable):
 
     __slots__ = ()
 
+    def to_base_variable(self) -> FileVariable:
+        """Stay what it is: xarray asks for this on the way, in `swap_dims` and `query`."""
+        return self._replace()
+
     @property
     def _files(self) -> Reads | Tiles | None:
         return source_of(self._data) or tiles_of(self._data)
@@ -87,13 +96,27 @@ class FileVariable(_UnwrappedVariable):
         dims, indexer, order = self._broadcast_indexes(key)  # type: ignore[no-untyped-call]
         if not isinstance(indexer, VectorizedIndexer):
             return self._finalize_indexing_result(dims, files.select(self._key(indexer.tuple)))
-        # Points: first the planes and rows that have any, then the points in them.
-        outer, points = decompose_indexer(indexer, self.shape, IndexingSupport.OUTER)
-        narrow = files.select(self._key(outer.tuple))
-        data = apply_indexer(as_indexable(narrow), points)  # type: ignore[no-untyped-call]
+        data = self._points(files, indexer)
         if order:
             data = np.moveaxis(data, range(len(order)), order)
         return self._finalize_indexing_result(dims, data)
+
+    def _points(self, files: Reads | Tiles, indexer: VectorizedIndexer) -> da.Array:
+        """Take points: a few one by one, many from the planes and rows that have any."""
+        arrays = np.broadcast_arrays(*(p for p in indexer.tuple if not isinstance(p, slice)))
+        shape = arrays[0].shape
+        if 0 < math.prod(shape) <= FEW:
+            points = zip(*(array.ravel().tolist() for array in arrays), strict=True)
+            parts = []
+            for point in points:
+                at = iter(point)
+                key = (p if isinstance(p, slice) else next(at) for p in indexer.tuple)
+                parts.append(files.select(self._key(tuple(key))))
+            stacked = da.stack(parts)
+            return stacked if len(shape) == 1 else stacked.reshape((*shape, *stacked.shape[1:]))
+        outer, rest = decompose_indexer(indexer, self.shape, IndexingSupport.OUTER)
+        narrow = files.select(self._key(outer.tuple))
+        return apply_indexer(as_indexable(narrow), rest)  # type: ignore[no-untyped-call]
 
     def _key(self, key: tuple[Any, ...]) -> Key:
         """Normalize what xarray gives for each dimension: ints, slices, 1-d integer arrays."""
