@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -372,3 +374,25 @@ def test_the_page_of_conventions_is_current():
     command = [sys.executable, ROOT / "ci" / "conventions_page.py", "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_convention_travels() -> None:
+    for convention in conventions().values():
+        again = pickle.loads(pickle.dumps(convention))
+        assert again == convention
+        assert copy.deepcopy(convention) == convention
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('title = "A"\nlink = ""\npatterns = ["a{t:d}"]\ndims = ["t"]\nallways = ["t"]', "allways"),
+        ('link = ""\npatterns = ["a{t:d}"]\ndims = ["t"]', "'title' is missing"),
+        ('title = "A"\nlink = ""\npatterns = ["a{t:d}"]\ndims = "t"', "dims is a list"),
+    ],
+)
+def test_a_convention_of_ones_own_that_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f"[convention.mine]\n{text}\n")
+    with pytest.raises(ValueError, match=message):
+        load_conventions(file)

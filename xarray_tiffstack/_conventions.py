@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, fields
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
@@ -117,6 +117,10 @@ class Convention:
     examples: tuple[Example, ...] = field(default=(), repr=False)
     """Real names; all are tested."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return partial(Convention, **{**values, "tokens": dict(self.tokens)}), ()
+
     def set_aside(self, names: Sequence[str]) -> dict[str, str]:
         """Say which files belong to the format but not to the array, and what they are.
 
@@ -218,8 +222,6 @@ def load_conventions(path: str | os.PathLike[str]) -> dict[str, Convention]:
     for name, entry in entries.items():
         try:
             loaded[name] = _convention(name, entry)
-        except KeyError as error:
-            raise ValueError(f"{path}, [convention.{name}]: {error} is missing") from None
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}, [convention.{name}]: {error}") from None
     return loaded
@@ -373,9 +375,17 @@ def _compare(convention: Convention, pattern: Pattern, names: Sequence[str]) -> 
 
 def _convention(name: str, entry: dict[str, Any]) -> Convention:
     """Build one convention from its table in the file."""
+    keys = [each.name for each in fields(Convention) if each.name != "name"]
+    wrong = [f"{key!r} is no key" for key in entry if key not in keys]
+    wrong += [f"{key!r} is missing" for key in ("title", "patterns", "dims") if key not in entry]
+    if wrong:
+        raise ValueError(f"{'; '.join(wrong)}; the keys are {', '.join(keys)}")
     patterns = tuple(Pattern(text) for text in entry.pop("patterns"))
     own = {token: _token(token, meaning) for token, meaning in entry.pop("tokens", {}).items()}
     used = list(dict.fromkeys(token for pattern in patterns for token in pattern.tokens))
+    for key in ("dims", "always"):
+        if not isinstance(entry.get(key, []), list):
+            raise ValueError(f"{key} is a list of names, not {entry[key]!r}")
     if unknown := [token for token in used if token not in own and token not in VOCABULARY]:
         raise ValueError(f"tokens without a meaning: {', '.join(unknown)}; give each a role")
     if idle := own.keys() - set(used):

@@ -287,7 +287,7 @@ def _dimensions(
     axes = [n for n in columns if role[n] in {"axis", "tile", "piece", "variant"}]
     if convention is None and not _told_apart([columns[n] for n in axes]):
         axes += [n for n in columns if role[n] == "clock"]
-    axes.sort(key=lambda n: rank.get(n, rank["z"] - 0.5))
+    axes.sort(key=lambda n: rank.get(n, rank["z_offset"] - 0.5))
     kept = [n for n in axes if columns[n].varies or n in always]
     known = {*rank, *VOCABULARY}
     for name in reversed([n for n in kept if n not in {"channel", *always, *tiles}]):

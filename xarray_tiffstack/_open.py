@@ -12,6 +12,7 @@ from xarray_tiffstack._conventions import (
     INFERRED,
     Convention,
     Token,
+    conventions,
     find_convention,
     inferred_convention,
 )
@@ -129,6 +130,10 @@ def _file_table(
     if name == INFERRED:
         tokens = {name: Token(**meaning) for name, meaning in table.attrs["tokens"].items()}
         return table, inferred_convention(Pattern(table.attrs["pattern"]), tokens)
+    if name is not None and name not in conventions():
+        raise ValueError(
+            f"the table was read with a convention of your own, {name!r}: pass it again as pattern="
+        )
     return table, find_convention(name) if name is not None else None
 
 
