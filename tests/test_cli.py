@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from conftest import write
 
 from xarray_tiffstack._cli import main
 
@@ -38,6 +42,18 @@ def test_info_as_json(shared_acquisition: Path) -> None:
     assert facts["report"]["matched"] == 15
     assert facts["time"] == [0, 175006, "millisecond"]
     assert facts["bytes"] == 15 * 4 * 6 * 8 * 2
+
+
+def test_the_source_is_said_as_in_python(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, (row, col) in product(("a", "b"), np.ndindex(2, 3)):
+        write(tmp_path / f"{name}_r{row}_c{col}.tif", 3 * row + col, shape=(4, 6))
+    assert main(["info", str(tmp_path)]) == 1
+    assert "tiffstack: the files belong to 2 samples" in capsys.readouterr().err
+    options = ["--group", "a", "--mosaic", "--overlap", "x=2"]
+    assert main(["info", str(tmp_path), *options]) == 0
+    assert "y: 8, x: 14" in capsys.readouterr().out
 
 
 def test_errors_are_one_message(tmp_path: Path) -> None:

@@ -6,7 +6,12 @@ import argparse
 import json
 import math
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
+
+from xarray_tiffstack import __version__
+from xarray_tiffstack._cli_source import add_source, open_source
+from xarray_tiffstack._convert_cli import add_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0: done, 1: refused, 2: wrong usage)."""
     parser = _parser()
     args = parser.parse_args(argv)
-    try:
-        return int(args.run(args))
-    except (OSError, ValueError) as error:
-        print(f"tiffstack: {error}", file=sys.stderr)
-        return 1
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return int(args.run(args))
+        except (OSError, ValueError) as error:
+            print(f"tiffstack: {error}", file=sys.stderr)
+            return 1
+
+
+def _show_warning(message: object, *where: Any, **more: Any) -> None:
+    """Print a warning as the errors are: where in the code it arose says nothing here."""
+    print(f"tiffstack: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,14 +42,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="tiffstack",
         description="Open a folder of microscopy TIFFs by the names of its files.",
     )
+    parser.add_argument("--version", action="version", version=f"tiffstack {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     info = commands.add_parser(
         "info",
         help="say what a folder holds",
         description="Say what a folder holds; opens one file.",
     )
-    info.add_argument("source", metavar="SOURCE", help="a folder, a glob or a TIFF")
-    info.add_argument("--pattern", help="template, regular expression or name of a convention")
+    add_source(info)
     info.add_argument("--json", action="store_true", help="print JSON")
     info.add_argument(
         "--suggest", action="store_true", help="print how the names could be read, as templates"
@@ -49,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         description="List the naming conventions that are known, each with an example.",
     )
     conventions.set_defaults(run=_conventions)
+    add_commands(commands)
     demo = commands.add_parser(
         "demo",
         help="a small acquisition, from names to Zarr",
@@ -64,9 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 def _info(args: argparse.Namespace) -> int:
     if args.suggest:
         return _suggest(args.source)
-    import xarray as xr
-
-    ds = xr.open_dataset(args.source, engine="tiffstack", pattern=args.pattern, unmatched="ignore")
+    ds = open_source(args, unmatched="ignore")  # the report lists them
     facts = describe(ds)
     report = ds.tiffstack.report()
     if args.json:
@@ -140,7 +151,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _short(labels: list[Any]) -> str:
     shown = labels if len(labels) <= 8 else [*labels[:4], "...", *labels[-2:]]
-    return ", ".join(map(str, shown))
+    return ", ".join(f"{n:.6g}" if isinstance(n, float) else str(n) for n in shown)
 
 
 def _bytes(size: float) -> str:

@@ -5,7 +5,9 @@ Imported with every engine that xarray looks up, so it imports nothing heavy its
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -14,6 +16,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from xarray_tiffstack._report import Report
+
+
+class _ConvertMethod:
+    """Function of `_convert` as a method on the Dataset, imported when it is asked for."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: TiffstackAccessor | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        function = getattr(import_module("xarray_tiffstack._convert"), self.name)
+        return MethodType(function, instance._dataset)
 
 
 @xr.register_dataset_accessor("tiffstack")  # type: ignore[no-untyped-call]
@@ -25,6 +40,9 @@ class TiffstackAccessor:
     are still there.
     """
 
+    to_ome_zarr = _ConvertMethod()
+    verify = _ConvertMethod()
+
     def __init__(self, dataset: xr.Dataset) -> None:
         self._dataset = dataset
 
@@ -32,7 +50,9 @@ class TiffstackAccessor:
     def files(self) -> pd.DataFrame:
         """The file of every cell: one row a cell, indexed by the labels of the dimensions.
 
-        Costs no IO. The column ``path`` holds absolute paths, None where there is no file.
+        Costs no IO. The column ``path`` holds absolute paths, None where there is no file. The
+        tiles of a mosaic, and the parts of a volume, are listed along ``tile_z``, ``tile_y``
+        and ``tile_x``.
 
         Raises
         ------

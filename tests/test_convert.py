@@ -1,0 +1,567 @@
+"""What happens to a conversion that is killed, interrupted, lied to or given bad files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import numcodecs
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from conftest import pixels, reference_name, write, write_acquisition
+
+from xarray_tiffstack import _convert_cli, _job
+from xarray_tiffstack._convert import to_ome_zarr, verify
+from xarray_tiffstack._plan import make_settings, prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+def dataset(folder: Path, **options: Any) -> xr.Dataset:
+    return xr.open_dataset(folder, engine="tiffstack", **options)
+
+
+def tree(store: Path) -> dict[str, bytes]:
+    """Every file of a store."""
+    return {
+        path.relative_to(store).as_posix(): path.read_bytes()
+        for path in sorted(store.rglob("*"))
+        if path.is_file()
+    }
+
+
+def names(paths: Iterable[str]) -> list[str]:
+    return [os.path.basename(path) for path in paths]
+
+
+def state(store: Path) -> str:
+    return json.loads((store / "zarr.json").read_text())["attributes"]["tiffstack"]["state"]
+
+
+@pytest.fixture
+def one_file_a_block(monkeypatch):
+    """Tiny files are otherwise read many at a time."""
+    monkeypatch.setattr("xarray_tiffstack._plan.SMALL_BLOCK", 1)
+
+
+# --- going on -----------------------------------------------------------------------------------
+
+# Converts again and again, each time in a process that is killed at a random moment, until one
+# comes to the end. Processes are forked from one that has imported everything.
+KILLER = """
+import os, random, signal, sys, time
+import xarray as xr
+from xarray_tiffstack import _convert, _plan
+
+raw, store, seed, longest = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+_plan.SMALL_BLOCK = 1
+draw = random.Random(seed)
+kills = 0
+while True:
+    child = os.fork()
+    if not child:
+        ds = xr.open_dataset(raw, engine="tiffstack")
+        _convert.to_ome_zarr(ds, store, levels=2)
+        os._exit(0)
+    time.sleep(draw.uniform(0, longest))
+    if kills < 12:
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if status == 0:
+        break
+    assert os.WIFSIGNALED(status), status
+    kills += 1
+print(kills)
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_any_moment_goes_on_to_the_same_store(
+    acquisition, tmp_path, one_file_a_block, seed
+):
+    ds = dataset(acquisition)
+    whole, killed = tmp_path / "whole.zarr", tmp_path / "killed.zarr"
+    to_ome_zarr(ds, tmp_path / "warm.zarr", levels=2)  # imports
+    started = time.monotonic()
+    to_ome_zarr(ds, whole, levels=2)
+    longest = 1.5 * (time.monotonic() - started)
+    run = subprocess.run(
+        [sys.executable, "-c", KILLER, acquisition, killed, str(seed), str(longest)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 0
+    assert tree(killed) == tree(whole)
+
+
+@pytest.mark.parametrize("stop", range(0, 15, 4))
+@pytest.mark.usefixtures("one_file_a_block")
+def test_goes_on_from_the_blocks_that_are_whole(acquisition, tmp_path, monkeypatch, opened, stop):
+    ds = dataset(acquisition)
+    whole, store = tmp_path / "whole.zarr", tmp_path / "store.zarr"
+    to_ome_zarr(ds, whole, levels=2)
+    write_block, written = _job.Job.write, []
+
+    def full_after(job, block):
+        if len(written) == stop:
+            raise OSError("no space left")
+        write_block(job, block)
+        written.append(block)
+
+    monkeypatch.setattr(_job.Job, "write", full_after)
+    with pytest.raises(OSError, match="no space left"):
+        to_ome_zarr(ds, store, levels=2, workers=1)
+    assert state(store) == "writing"
+    with pytest.raises(ValueError, match="not complete"):
+        verify(ds, store)
+    monkeypatch.undo()
+    monkeypatch.setattr("xarray_tiffstack._plan.SMALL_BLOCK", 1)
+    opened.clear()
+    summary = to_ome_zarr(dataset(acquisition), store, levels=2)
+    assert summary.written == 15 - stop
+    assert len(set(opened)) <= 15 - stop + 1  # one is opened to find the shape
+    assert tree(store) == tree(whole)
+    assert state(store) == "complete"
+
+
+def test_ctrl_c_stops_cleanly(acquisition, tmp_path, monkeypatch, one_file_a_block):
+    ds, store = dataset(acquisition), tmp_path / "store.zarr"
+    write_block = _job.Job.write
+
+    def interrupted(job, block):
+        write_block(job, block)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(_job.Job, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        to_ome_zarr(ds, store, workers=1)
+    monkeypatch.setattr(_job.Job, "write", write_block)
+    assert state(store) == "writing"
+    assert threading.active_count() < 20
+    assert to_ome_zarr(ds, store).written < 15
+
+
+def test_nothing_to_do_writes_nothing(acquisition, tmp_path):
+    ds, store = dataset(acquisition), tmp_path / "store.zarr"
+    to_ome_zarr(ds, store)
+    before = {p: p.stat().st_mtime_ns for p in store.rglob("*")}
+    assert to_ome_zarr(ds, store).written == 0
+    assert {p: p.stat().st_mtime_ns for p in store.rglob("*")} == before
+
+
+# --- other stores -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"levels": 1}, "factors"),
+        ({"chunks": {"z": 2}}, "chunks"),
+        ({"compressors": None}, "compressors"),
+        ({"shards": "auto"}, "shards"),
+        ({"voxel_size": {"z": 1}}, "labels"),
+        ({"ngff_version": "0.4"}, "ngff_version"),
+    ],
+)
+def test_another_setting_is_refused(shared_acquisition, tmp_path, options, name):
+    ds, store = dataset(shared_acquisition), tmp_path / "store.zarr"
+    to_ome_zarr(ds, store, levels=2)
+    before = tree(store)
+    with pytest.raises(FileExistsError, match=rf"another .*{name}(?s:.*)overwrite=True"):
+        to_ome_zarr(ds, store, **{"levels": 2, **options})
+    assert tree(store) == before
+    to_ome_zarr(ds, store, overwrite=True, **{"levels": 2, **options})
+    to_ome_zarr(ds, tmp_path / "new.zarr", **{"levels": 2, **options})
+    assert tree(store) == tree(tmp_path / "new.zarr")
+
+
+def test_another_source_is_refused(shared_acquisition, tmp_path):
+    ds, store = dataset(shared_acquisition), tmp_path / "store.zarr"
+    to_ome_zarr(ds, store)
+    other = dataset(write_acquisition(tmp_path / "other"))
+    with pytest.raises(FileExistsError, match="labels"):
+        to_ome_zarr(other, store)
+    with pytest.raises(ValueError, match="another source"):
+        verify(other, store)
+    with pytest.raises(FileExistsError, match="labels"):
+        to_ome_zarr(ds.isel(stack=[0, 2]), store)
+
+
+def test_a_store_of_somebody_else_is_refused(shared_acquisition, tmp_path):
+    ds, store = dataset(shared_acquisition), tmp_path / "store.zarr"
+    zarr.create_group(store)
+    with pytest.raises(FileExistsError, match="not written by to_ome_zarr"):
+        to_ome_zarr(ds, store)
+    with pytest.raises(FileNotFoundError, match="no store that to_ome_zarr wrote"):
+        verify(ds, store)
+    to_ome_zarr(ds, store, overwrite=True)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_store_is_never_replaced(shared_acquisition, tmp_path, overwrite):
+    ds = dataset(shared_acquisition)
+    file, folder = tmp_path / "file.zarr", tmp_path / "folder.zarr"
+    file.write_text("mine")
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="is a file"):
+        to_ome_zarr(ds, file, overwrite=overwrite)
+    with pytest.raises(FileExistsError, match="something else"):
+        to_ome_zarr(ds, folder, overwrite=overwrite)
+    assert file.read_text() == (folder / "notes.txt").read_text() == "mine"
+
+
+def test_nothing_is_written_to_the_source(acquisition):
+    ds = dataset(acquisition)
+    before = sorted(acquisition.rglob("*"))
+    for inside in (acquisition, acquisition / "a.zarr", acquisition / "deep" / "a.zarr"):
+        with pytest.raises(ValueError, match="inside the source"):
+            to_ome_zarr(ds, inside)
+    acquisition.chmod(0o555)
+    to_ome_zarr(ds, acquisition.parent / "a.zarr")
+    acquisition.chmod(0o755)
+    assert sorted(acquisition.rglob("*")) == before
+
+
+# --- the source changes -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("one_file_a_block")
+def test_a_file_that_changed_is_noticed(acquisition, tmp_path):
+    ds, store = dataset(acquisition), tmp_path / "store.zarr"
+    to_ome_zarr(ds, store)
+    write(acquisition / reference_name(1, 2), 99)
+    with pytest.raises(FileExistsError, match=r"1 files changed(?s:.*)stack0002_560nm"):
+        to_ome_zarr(ds, store)
+    result = verify(ds, store)
+    (difference,) = result.differences
+    assert names(difference.paths) == [reference_name(1, 2)]
+    assert "changed" in difference.reason
+    to_ome_zarr(dataset(acquisition), store, overwrite=True)
+    assert verify(dataset(acquisition), store).ok
+
+
+def test_a_file_that_changes_while_it_is_read_is_noticed(acquisition, tmp_path, monkeypatch):
+    ds, store = dataset(acquisition), tmp_path / "store.zarr"
+    read = _job.Job._read
+
+    def growing(job, block):
+        found = read(job, block)
+        with (acquisition / reference_name(0, 0)).open("ab") as file:
+            file.write(b"more")
+        return found
+
+    monkeypatch.setattr("xarray_tiffstack._plan.SMALL_BLOCK", 1)
+    monkeypatch.setattr(_job.Job, "_read", growing)
+    summary = to_ome_zarr(ds, store, workers=1)
+    assert names(f.path for f in summary.failed) == [reference_name(0, 0)]
+    assert "while it was read" in summary.failed[0].error
+
+
+# --- missing and broken files -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_broken_files_are_filled_and_reported(acquisition, tmp_path, monkeypatch, grouped):
+    if not grouped:
+        monkeypatch.setattr("xarray_tiffstack._plan.SMALL_BLOCK", 1)
+    broken, missing = reference_name(1, 2), reference_name(2, 4)
+    (acquisition / missing).unlink()
+    whole = (acquisition / broken).read_bytes()
+    (acquisition / broken).write_bytes(whole[:300])
+    ds, store = dataset(acquisition), tmp_path / "store.zarr"
+    summary = to_ome_zarr(ds, store, levels=2, verify=True)
+    assert (summary.files, summary.missing) == (14, 1)
+    (failure,) = summary.failed
+    assert names([failure.path]) == [broken]
+    assert broken in str(summary)
+    assert summary.verified is not None
+    assert summary.verified.ok
+    for level in "01":
+        found = xr.open_datatree(store, engine="zarr")[level].to_dataset()
+        assert not found.present.sel(stack=2, channel=560)
+        assert not found.present.sel(stack=4, channel=642)
+        assert int(found.present.sum()) == 13
+    full = xr.open_datatree(store, engine="zarr")["0"].image
+    for ch in range(3):
+        for stack in range(5):
+            gone = (ch, stack) in {(1, 2), (2, 4)}
+            expected = np.zeros((4, 6, 8)) if gone else pixels(ch * 5 + stack)
+            np.testing.assert_array_equal(full.isel(channel=ch, stack=stack), expected)
+    # Mended, it is taken in by the same call; what was whole is left alone.
+    (acquisition / broken).write_bytes(whole)
+    again = to_ome_zarr(ds, store, levels=2)
+    assert not again.failed
+    assert again.written == 1
+    found = xr.open_datatree(store, engine="zarr")["0"].to_dataset()
+    xr.testing.assert_identical(found, ds.transpose("stack", "channel", "z", "y", "x"))
+
+
+def test_strict_stops_at_the_first_broken_file(acquisition, tmp_path, one_file_a_block):
+    broken = reference_name(1, 2)
+    (acquisition / broken).write_bytes(b"II*\0")
+    store = tmp_path / "store.zarr"
+    with pytest.raises(OSError, match="560nm"):
+        to_ome_zarr(dataset(acquisition), store, strict=True)
+    assert state(store) == "writing"
+
+
+# --- verification -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+@pytest.mark.parametrize("codecs", ["auto", None])
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_flipped_byte_is_found_and_located(
+    acquisition, tmp_path, one_file_a_block, version, codecs, level
+):
+    ds, store = dataset(acquisition), tmp_path / "store.zarr"
+    to_ome_zarr(ds, store, levels=2, compressors=codecs, ngff_version=version, chunks={"z": 2})
+    assert verify(ds, store).ok
+    key = f"{level}/image{'/c' if version == '0.5' else ''}/3/1/1/0/0"
+    damaged = bytearray((store / key).read_bytes())
+    damaged[-3] ^= 1
+    (store / key).write_bytes(damaged)
+    result = verify(ds, store)
+    (difference,) = result.differences
+    assert difference.place == key
+    assert names(difference.paths) == [reference_name(1, 3)]
+    assert key in str(result)
+    notes: Any = zarr.open_group(store, mode="r").attrs["tiffstack"]
+    assert notes["verified"]["differences"][0]["place"] == key
+
+
+def test_damage_to_the_checksums_is_found(acquisition, tmp_path, one_file_a_block):
+    ds, store = dataset(acquisition), tmp_path / "store.zarr"
+    to_ome_zarr(ds, store, levels=1)
+    journal = zarr.open_array(store / "tiffstack/pass0/entries")
+    journal[0, 1, 2, 0, 0, 0, -1] += 1
+    journal[0, 3, 0, 0, 0, 0] = np.nan
+    differences = verify(ds, store).differences
+    assert names(d.paths[0] for d in differences) == [reference_name(2, 1), reference_name(0, 3)]
+
+
+def test_a_lost_chunk_is_found(acquisition, tmp_path, one_file_a_block):
+    ds, store = dataset(acquisition), tmp_path / "store.zarr"
+    to_ome_zarr(ds, store, levels=1, shards="auto", chunks={"z": 2})
+    (store / "0/image/c/0/2/0/0/0").unlink()
+    (difference,) = verify(ds, store).differences
+    assert difference.place == "0/image/c/0/2/0/0/0"
+
+
+# --- the store cannot be written ----------------------------------------------------------------
+
+LIMITED = """
+import resource, signal, sys
+import xarray as xr
+from xarray_tiffstack._convert import to_ome_zarr
+
+ds = xr.open_dataset(sys.argv[1], engine="tiffstack")
+if len(sys.argv) > 3:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+to_ome_zarr(ds, sys.argv[2], levels=1, compressors=None)
+"""
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path):
+    """A limit on the size of files stands for a full disk."""
+    raw = tmp_path / "raw"
+    for t in range(3):
+        write(raw / reference_name(0, t), t, shape=(8, 128, 128))
+    store = tmp_path / "store.zarr"
+    command = [sys.executable, "-c", LIMITED, raw, store]
+    full = subprocess.run([*command, "100000"], capture_output=True, text=True, check=False)
+    assert full.returncode == 1
+    assert "cannot be written" in full.stderr.splitlines()[-2], full.stderr
+    assert "the same call goes on" in full.stderr.splitlines()[-1]
+    assert state(store) == "writing"
+    subprocess.run(command, check=True, capture_output=True)
+    assert state(store) == "complete"
+    found = xr.open_datatree(store, engine="zarr")["0"].image
+    np.testing.assert_array_equal(found[2, 0], pixels(2, (8, 128, 128)))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_no_permission_is_one_clear_error(acquisition, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o555)
+    with pytest.raises(PermissionError, match="locked"):
+        to_ome_zarr(dataset(acquisition), tmp_path / "locked" / "a.zarr")
+
+
+# --- options ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"chunks": {"q": 1}},
+        {"chunks": {"z": 0}},
+        {"chunks": 3},
+        {"shards": {"z": 3}, "chunks": {"z": 2}},
+        {"shards": "auto", "ngff_version": "0.4"},
+        {"ngff_version": "0.6"},
+        {"levels": 0},
+        {"compressors": "zstd"},
+        {"voxel_size": {"t": 1.0}},
+        {"voxel_size": {"z": -1.0}},
+        {"workers": 0},
+    ],
+    ids=str,
+)
+def test_bad_options_are_refused(shared_acquisition, tmp_path, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        to_ome_zarr(dataset(shared_acquisition), tmp_path / "a.zarr", **options)
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_codecs_are_those_of_zarr(shared_acquisition, tmp_path, version):
+    ds = dataset(shared_acquisition)
+    v3 = version == "0.5"
+    codec = zarr.codecs.BloscCodec(cname="zstd") if v3 else numcodecs.Blosc("zstd")
+    given = {"a": codec, "b": [codec], "c": None, "d": "auto"}
+    for name, compressors in given.items():
+        to_ome_zarr(ds, tmp_path / name, compressors=compressors, ngff_version=version)
+    used = {name: zarr.open_array(tmp_path / name / "0/image").compressors for name in given}
+    assert used["a"] == used["b"] == zarr.create_array(
+        {}, shape=1, chunks=1, dtype="uint16", compressors=codec, zarr_format=3 if v3 else 2
+    ).compressors  # fmt: skip
+    assert used["c"] == ()
+    assert "lz4" in str(used["d"])
+    if v3:
+        assert used["d"][0].typesize == 2
+
+
+def test_planes_along_z_are_halved_in_a_further_pass(tmp_path, monkeypatch):
+    """Planes in files of their own, and blocks too small for all levels at once."""
+    monkeypatch.setattr("xarray_tiffstack._plan.SMALL_BLOCK", 8 * 8 * 8 * 2)
+    monkeypatch.setattr("xarray_tiffstack._ome_zarr.SHORT_AXIS", 1)
+    for z in range(70):
+        write(tmp_path / "raw" / f"a_z{z:03d}.tif", z, shape=(8, 8))
+    ds, store = dataset(tmp_path / "raw", pattern="a_z{z:d}.tif"), tmp_path / "a.zarr"
+    settings = make_settings(prepared(ds), 4, {"z": 4, "y": 8, "x": 8}, None, "auto", "0.5", None)
+    assert len(settings.passes) > 1
+    summary = to_ome_zarr(ds, store, levels=4, chunks={"z": 4}, verify=True)
+    assert summary.verified is not None
+    assert summary.verified.ok
+    found = xr.open_datatree(store, engine="zarr")
+    level = ds.image.reset_coords(drop=True)
+    for i in range(1, 4):
+        level = level.coarsen(z=2, y=2, x=2, boundary="trim").mean()
+        level = np.floor(level + 0.5).astype("uint16")
+        np.testing.assert_array_equal(found[str(i)].image, level)
+    assert "path" in found["0"].coords
+    assert "path" not in found["1"].coords
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_without_zarrs_the_same_pixels(acquisition, tmp_path, monkeypatch, version):
+    (acquisition / reference_name(0, 0)).unlink()
+    ds = dataset(acquisition)
+    options = {"levels": 2, "ngff_version": version, "verify": True}
+    to_ome_zarr(ds, tmp_path / "fast.zarr", **options)
+    monkeypatch.setattr(_job, "find_spec", lambda name: None)
+    to_ome_zarr(ds, tmp_path / "slow.zarr", **options)
+    assert tree(tmp_path / "fast.zarr").keys() == tree(tmp_path / "slow.zarr").keys()
+    fast, slow = (xr.open_datatree(tmp_path / f"{n}.zarr", engine="zarr") for n in ("fast", "slow"))
+    xr.testing.assert_identical(fast, slow)
+    assert verify(ds, tmp_path / "fast.zarr").ok
+
+
+def test_any_dataset_of_one_image_is_taken(tmp_path):
+    image = xr.DataArray(pixels(0, (2, 6, 8)), dims=("channel", "y", "x"), name="image")
+    ds = image.assign_coords(channel=["a", "b"]).to_dataset()
+    store = tmp_path / "a.zarr"
+    assert str(to_ome_zarr(ds, store, verify=True).verified).startswith("verified")
+    xr.testing.assert_identical(xr.open_datatree(store, engine="zarr")["0"].to_dataset(), ds)
+    memory = zarr.storage.MemoryStore()
+    assert to_ome_zarr(ds, memory, verify=True).written == 2
+    xr.testing.assert_identical(xr.open_datatree(memory, engine="zarr")["0"].to_dataset(), ds)
+    with pytest.raises(ValueError, match="one variable is 'image'"):
+        to_ome_zarr(ds.rename(image="data"), store)
+
+
+def test_progress_in_plain_lines(shared_acquisition, tmp_path, capsys):
+    ds = dataset(shared_acquisition)
+    to_ome_zarr(ds, tmp_path / "a.zarr", progress=True)
+    assert "left" in capsys.readouterr().err
+    to_ome_zarr(ds, tmp_path / "b.zarr", progress=False)
+    assert capsys.readouterr().err == ""
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def command(*args: object) -> int:
+    """Run it in this process; returns the exit code."""
+    parser = argparse.ArgumentParser()
+    _convert_cli.add_commands(parser.add_subparsers(required=True))
+    options = parser.parse_args([*map(str, args)])
+    return options.run(options)
+
+
+def test_command_converts_and_verifies(acquisition, tmp_path, capsys):
+    store = tmp_path / "a.zarr"
+    options = ("--levels", 2, "--chunks", "z=2,y=4", "--compressors", "zstd:3", "--workers", 2,
+               "--voxel-size", "z=0.5,y=0.1,x=0.1", "--shards", "auto")  # fmt: skip
+    assert command("convert", acquisition, store, *options, "--verify") == 0
+    done = capsys.readouterr()
+    assert "15 files" in done.out
+    assert "verified: all" in done.out
+    assert "left" in done.err
+    array = zarr.open_array(store / "0/image")
+    assert (array.chunks, array.shards) == ((1, 1, 2, 4, 8), (1, 1, 4, 8, 8))
+    assert command("verify", acquisition, store, "--quiet") == 0
+    (store / "1/image/c/0/0/0/0/0").unlink()
+    assert command("verify", acquisition, store, "--quiet") == 4
+    done = capsys.readouterr()
+    assert "1/image/c/0/0/0/0/0" in done.out
+    assert done.err == ""
+
+
+def test_command_with_broken_files(acquisition, tmp_path, capsys):
+    (acquisition / reference_name(0, 1)).write_bytes(b"II*\0")
+    (acquisition / reference_name(0, 2)).unlink()
+    assert command("convert", acquisition, tmp_path / "a.zarr") == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert "1 files could not be read" in lines[-2]
+    assert reference_name(0, 1) in lines[-1]
+    assert command("convert", acquisition, tmp_path / "a.zarr") == 3
+    with pytest.raises(OSError, match="strict"):
+        command("convert", acquisition, tmp_path / "b.zarr", "--strict")
+
+
+def test_command_interrupted_says_how_to_go_on(acquisition, tmp_path, monkeypatch, capsys):
+    write_block = _job.Job.write
+
+    def interrupted(job, block):
+        write_block(job, block)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(_job.Job, "write", interrupted)
+    assert command("convert", acquisition, tmp_path / "a.zarr", "--quiet") == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--levels", "few"), ("--chunks", "z"), ("--ngff-version", "1"), ("--voxel-size", 3)],
+)
+def test_command_wrong_usage(acquisition, tmp_path, options):
+    with pytest.raises(SystemExit, match="2"):
+        command("convert", acquisition, tmp_path / "a.zarr", *options)
+    with pytest.raises(ValueError, match="lz4"):
+        command("convert", acquisition, tmp_path / "a.zarr", "--compressors", "rar")

@@ -1,0 +1,188 @@
+"""A store that grows while somebody else writes the files."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import pixels, reference_name, write, write_acquisition
+
+from xarray_tiffstack._convert import to_ome_zarr
+from xarray_tiffstack._follow import follow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+POLL = 0.05
+ORDER = [(ch, stack) for stack in range(5) for ch in range(3)]
+
+
+class Microscope(threading.Thread):
+    """Writes copies of files into a folder, in some order, slowly and in pieces."""
+
+    def __init__(self, made: Path, raw: Path, order: list[tuple[int, int]]) -> None:
+        super().__init__()
+        raw.mkdir(exist_ok=True)
+        self.made, self.raw, self.order = made, raw, order
+
+    def run(self) -> None:
+        for ch, stack in self.order:
+            name = reference_name(ch, stack)
+            data = (self.made / name).read_bytes()
+            with (self.raw / name).open("wb") as file:
+                for at in range(0, len(data), 200):
+                    file.write(data[at : at + 200])
+                    file.flush()
+                    time.sleep(POLL / 5)
+
+
+class Reader(threading.Thread):
+    """Opens the store over and over, and compares what is there with what it should be."""
+
+    def __init__(self, store: Path) -> None:
+        super().__init__()
+        self.store, self.done = store, threading.Event()
+        self.seen: list[int] = []
+        self.wrong: list[str] = []
+
+    def run(self) -> None:
+        while not self.done.is_set():
+            try:
+                self.look()
+            except Exception as error:
+                if self.seen:  # it is begun with its first two time points
+                    self.wrong.append(repr(error))
+
+    def look(self) -> None:
+        tree = xr.open_datatree(self.store, engine="zarr", chunks=None, consolidated=True)
+        ds = tree["0"].to_dataset().load()
+        if self.seen and ds.sizes["stack"] < self.seen[-1]:
+            self.wrong.append("the store became shorter")
+        self.seen.append(ds.sizes["stack"])
+        for stack, channel in zip(*np.nonzero(ds.present.values), strict=True):
+            expected = pixels(channel * 5 + ds["stack"][stack].item())
+            if not np.array_equal(ds.image[stack, channel], expected):
+                self.wrong.append(f"other pixels in stack {stack}, channel {channel}")
+
+
+def followed(tmp_path: Path, order: list[tuple[int, int]], **options: Any) -> Reader:
+    """Follow a microscope with somebody reading meanwhile."""
+    made = write_acquisition(tmp_path / "made")
+    microscope = Microscope(made, tmp_path / "raw", order)
+    reader = Reader(tmp_path / "store.zarr")
+    microscope.start()
+    reader.start()
+    try:
+        follow(tmp_path / "raw", tmp_path / "store.zarr", poll=POLL, **options)
+    finally:
+        microscope.join()
+        reader.done.set()
+        reader.join()
+    return reader
+
+
+def assert_like_converted_afterwards(tmp_path: Path, **options: Any) -> None:
+    ds = xr.open_dataset(tmp_path / "raw", engine="tiffstack")
+    to_ome_zarr(ds, tmp_path / "afterwards.zarr", **options)
+    found, expected = (
+        xr.open_datatree(tmp_path / name, engine="zarr")
+        for name in ("store.zarr", "afterwards.zarr")
+    )
+    for level in ("0", "1"):
+        xr.testing.assert_identical(found[level].to_dataset(), expected[level].to_dataset())
+    assert found.attrs["ome"]["multiscales"] == expected.attrs["ome"]["multiscales"]
+    assert found.attrs["tiffstack"]["state"] == "complete"
+
+
+def shuffled(order: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Put some files of each time point behind those of the next."""
+    late = [cell for cell in order if sum(cell) % 3 == 0]
+    return sorted(order, key=lambda cell: cell[1] + (1.5 if cell in late else 0))
+
+
+@pytest.mark.parametrize("arrange", [list, shuffled], ids=["in order", "out of order"])
+def test_grows_and_ends_like_a_conversion_afterwards(
+    tmp_path: Path, arrange: Callable[[list[tuple[int, int]]], list[tuple[int, int]]]
+) -> None:
+    reader = followed(tmp_path, arrange(ORDER), expected=15, levels=2)
+    assert not reader.wrong
+    assert len(set(reader.seen)) > 1
+    assert_like_converted_afterwards(tmp_path, levels=2)
+
+
+def test_another_layout_is_converted_at_the_end(tmp_path: Path) -> None:
+    by_channel = sorted(ORDER)
+    followed(tmp_path, by_channel, expected=15, levels=2)
+    assert_like_converted_afterwards(tmp_path, levels=2)
+
+
+def test_a_file_that_never_comes(tmp_path: Path) -> None:
+    reader = followed(tmp_path, [c for c in ORDER if c != (1, 2)], until_idle=1.5, levels=2)
+    assert not reader.wrong
+    assert_like_converted_afterwards(tmp_path, levels=2)
+
+
+COMMAND = """
+import argparse, sys
+from xarray_tiffstack import _convert_cli, _follow
+_follow.follow.__kwdefaults__["poll"] = 0.05
+parser = argparse.ArgumentParser()
+_convert_cli.add_commands(parser.add_subparsers())
+args = parser.parse_args()
+sys.exit(args.run(args))
+"""
+
+
+def test_killed_and_begun_again_then_ended_by_a_signal(tmp_path: Path) -> None:
+    made = write_acquisition(tmp_path / "made")
+    raw, store = tmp_path / "raw", tmp_path / "store.zarr"
+    command = [sys.executable, "-c", COMMAND, "convert", raw, store, "--follow", "--levels", "2"]
+    for stacks, number in ((3, signal.SIGKILL), (5, signal.SIGTERM)):
+        Microscope(made, raw, [c for c in ORDER if c[1] < stacks]).run()
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and _stacks(store) < stacks:
+                time.sleep(0.1)
+            process.send_signal(number)
+            out, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    assert "15 files" in out
+    assert_like_converted_afterwards(tmp_path, levels=2)
+
+
+def _stacks(store: Path) -> int:
+    """Time points that readers see."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return xr.open_datatree(store, engine="zarr", chunks=None)["0"].sizes["stack"]
+    except (FileNotFoundError, KeyError):
+        return 0
+
+
+def test_another_store_is_refused_at_once(tmp_path: Path) -> None:
+    raw = write_acquisition(tmp_path / "raw")
+    other = write(tmp_path / "other" / "a_t0.tif", 0).parent
+    write(other / "a_t1.tif", 1)
+    store = tmp_path / "store.zarr"
+    to_ome_zarr(xr.open_dataset(other, engine="tiffstack", pattern="a_t{t:d}.tif"), store)
+    with pytest.raises(FileExistsError):
+        follow(raw, store, poll=POLL, until_idle=60)
+    follow(raw, store, poll=POLL, until_idle=0.2, overwrite=True)
+    assert xr.open_datatree(store, engine="zarr")["0"].sizes["stack"] == 5
+
+
+def test_nothing_ever_comes(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(FileNotFoundError):
+        follow(tmp_path / "raw", tmp_path / "store.zarr", poll=POLL, until_idle=0.2)

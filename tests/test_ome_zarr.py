@@ -1,0 +1,213 @@
+"""Metadata and pixels as programs that nobody here wrote see them."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+import xarray as xr
+import zarr
+from conftest import pixels, write
+
+from xarray_tiffstack._convert import to_ome_zarr
+from xarray_tiffstack._ome_zarr import axes, colour, halve, level_factors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSIONS = ("0.5", "0.4")
+
+
+def dataset(folder: Path, **options: Any) -> xr.Dataset:
+    return xr.open_dataset(folder, engine="tiffstack", **options)
+
+
+def in_order(ds: xr.Dataset) -> xr.Dataset:
+    return ds.transpose("stack", "channel", "z", "y", "x")
+
+
+def multiscale(store: Path, path: str = "") -> dict[str, Any]:
+    attrs = dict(zarr.open_group(store, path=path, mode="r").attrs)
+    attrs = attrs.get("ome", attrs)
+    return attrs["multiscales"][0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("options", [{}, {"voxel_size": (0.5, 0.1, 0.1)}], ids=["plain", "voxel"])
+def test_comes_back_identical(shared_acquisition, tmp_path, version, options):
+    ds = dataset(shared_acquisition, **options)
+    store = tmp_path / "a.zarr"
+    to_ome_zarr(ds, store, levels=2, ngff_version=version)
+    tree = xr.open_datatree(store, engine="zarr")
+    xr.testing.assert_identical(tree["0"].to_dataset(), in_order(ds))
+    coarse = in_order(ds).image.coarsen(y=2, x=2).mean()
+    np.testing.assert_array_equal(tree["1"].image, np.floor(coarse + 0.5))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("levels", [1, 3])
+def test_is_valid(shared_acquisition, tmp_path, version, levels):
+    yaozarrs = pytest.importorskip("yaozarrs")
+    store = tmp_path / "a.zarr"
+    ds = dataset(shared_acquisition, voxel_size=(0.5, 0.1, 0.1))
+    to_ome_zarr(ds, store, levels=levels, ngff_version=version)
+    yaozarrs.validate_zarr_store(str(store))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.filterwarnings("ignore")  # another package's
+def test_ome_zarr_py_reads_the_same_pixels(shared_acquisition, tmp_path, version):
+    pytest.importorskip("ome_zarr")
+    from ome_zarr.io import parse_url
+    from ome_zarr.reader import Reader
+
+    store = tmp_path / "a.zarr"
+    ds = dataset(shared_acquisition)
+    to_ome_zarr(ds, store, levels=2, ngff_version=version)
+    (node,) = Reader(parse_url(store))()
+    np.testing.assert_array_equal(node.data[0].compute(), in_order(ds).image)
+    assert node.metadata["channel_names"] == ["488 nm", "560 nm", "642 nm"]
+    assert [axis["name"] for axis in node.metadata["axes"]] == ["stack", "channel", "z", "y", "x"]
+
+
+@pytest.mark.parametrize(("version", "shards"), [("0.5", None), ("0.5", "auto"), ("0.4", None)])
+def test_tensorstore_reads_the_same_pixels(shared_acquisition, tmp_path, version, shards):
+    tensorstore = pytest.importorskip("tensorstore")
+    store = tmp_path / "a.zarr"
+    ds = dataset(shared_acquisition)
+    to_ome_zarr(
+        ds, store, levels=2, ngff_version=version, chunks={"z": 2, "y": 4, "x": 4},
+        shards=shards,
+    )  # fmt: skip
+    for level, expected in enumerate((in_order(ds).image, None)):
+        spec = {
+            "driver": "zarr3" if version == "0.5" else "zarr",
+            "kvstore": {"driver": "file", "path": str(store / str(level) / "image")},
+        }
+        read = tensorstore.open(spec).result().read().result()
+        if expected is not None:
+            np.testing.assert_array_equal(read, expected)
+        assert read.shape[-2:] == (6 >> level, 8 >> level)
+
+
+def test_axes_scales_and_channels(shared_acquisition, tmp_path):
+    store = tmp_path / "a.zarr"
+    to_ome_zarr(dataset(shared_acquisition, voxel_size=(0.5, 0.1, 0.2)), store, levels=2)
+    image = multiscale(store)
+    assert image["axes"] == [
+        {"name": "stack", "type": "time", "unit": "millisecond"},
+        {"name": "channel", "type": "channel"},
+        *({"name": d, "type": "space", "unit": "micrometer"} for d in "zyx"),
+    ]
+    full, coarse = (d["coordinateTransformations"] for d in image["datasets"])
+    assert full[0]["scale"] == [43748, 1, 0.5, 0.1, 0.2]
+    assert coarse[0]["scale"] == [43748, 1, 0.5, 0.2, 0.4]
+    assert coarse[1]["translation"] == pytest.approx([0, 0, 0, 0.05, 0.1])
+    assert [d["path"] for d in image["datasets"]] == ["0/image", "1/image"]
+    x = xr.open_datatree(store, engine="zarr")["1"]["x"]
+    np.testing.assert_allclose(x, 0.1 + 0.4 * np.arange(4))
+    omero = zarr.open_group(store, mode="r").attrs["ome"]["omero"]
+    assert [c["color"] for c in omero["channels"]] == [colour(w) for w in (488, 560, 642)]
+    for channel in omero["channels"]:
+        assert 0 <= channel["window"]["start"] < channel["window"]["end"] <= 65535
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_further_dimensions_become_a_collection(tmp_path, version):
+    cells = list(itertools.product(range(2), range(3), range(2)))
+    for i, (p, t, c) in enumerate(cells):
+        write(tmp_path / "raw" / f"cell_p{p}_t{t}_c{c}.tif", i)
+    ds = dataset(tmp_path / "raw", pattern="cell_p{position:d}_t{time:d}_c{channel:d}.tif")
+    store = tmp_path / "a.zarr"
+    to_ome_zarr(ds, store, levels=2, ngff_version=version, verify=True)
+    yaozarrs = pytest.importorskip("yaozarrs")
+    yaozarrs.validate_zarr_store(str(store))
+    tree = xr.open_datatree(store, engine="zarr")
+    for p in range(2):
+        expected = ds.isel(position=p).transpose("time", "channel", "z", "y", "x")
+        xr.testing.assert_identical(tree[f"{p}/0"].to_dataset(), expected)
+        assert multiscale(store, str(p))["name"] == f"position={p}"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_wells_become_a_plate(tmp_path, version):
+    wells = ("A01", "B03")
+    for i, (well, field, c) in enumerate(itertools.product(wells, range(2), range(2))):
+        write(tmp_path / "raw" / f"{well}_f{field}_c{c}.tif", i, shape=(6, 8))
+    ds = dataset(tmp_path / "raw", pattern=r"{well}_f{field:d}_c{channel:d}.tif")
+    store = tmp_path / "a.zarr"
+    to_ome_zarr(ds, store, levels=1, ngff_version=version, verify=True)
+    yaozarrs = pytest.importorskip("yaozarrs")
+    yaozarrs.validate_zarr_store(str(store))
+    tree = xr.open_datatree(store, engine="zarr")
+    for well, field in itertools.product(wells, range(2)):
+        expected = ds.sel(well=well, field=field)
+        found = tree[f"{well[0]}/{well[1:]}/{field}/0"].to_dataset()
+        xr.testing.assert_identical(found, expected)
+
+
+def test_colour_samples_are_channels(tmp_path):
+    (tmp_path / "raw").mkdir()
+    rgb = np.arange(2 * 6 * 8 * 3, dtype="uint8").reshape(2, 6, 8, 3)
+    for t in range(2):
+        tifffile.imwrite(tmp_path / "raw" / f"a_t{t}.tif", rgb[t], photometric="rgb")
+    ds = dataset(tmp_path / "raw", pattern="a_t{t:d}.tif")
+    store = tmp_path / "a.zarr"
+    to_ome_zarr(ds, store)
+    assert axes(ds) == {"t": "time", "sample": "channel", "y": "space", "x": "space"}
+    found = xr.open_datatree(store, engine="zarr")["0"].image
+    np.testing.assert_array_equal(found, rgb.transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("spacing", "levels", "last"),
+    [
+        ({}, "auto", {"z": 4, "y": 4, "x": 4}),
+        ({"z": 1.0, "y": 0.1, "x": 0.1}, "auto", {"z": 1, "y": 4, "x": 4}),
+        ({"z": 0.2, "y": 0.1, "x": 0.1}, "auto", {"z": 2, "y": 4, "x": 4}),
+        ({}, 1, {"z": 1, "y": 1, "x": 1}),
+        ({}, 5, {"z": 4, "y": 16, "x": 16}),
+    ],
+)
+def test_levels_approach_cubic_voxels(spacing, levels, last):
+    assert level_factors({"z": 200, "y": 1024, "x": 768}, spacing, levels)[-1] == last
+
+
+@pytest.mark.parametrize("levels", [0, -1, 2.5, "many", 40])
+def test_impossible_levels_are_refused(levels):
+    with pytest.raises(ValueError, match="levels"):
+        level_factors({"z": 20, "y": 64, "x": 64}, {}, levels)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "uint32", "int64", "float32"])
+def test_halve_averages_pairs(dtype):
+    fine = (pixels(0, (3, 5, 7)) * 37 % 251).astype(dtype)
+    coarse = halve(fine, (0, 2))
+    mean = fine[:2, :, :6].reshape(1, 2, 5, 3, 2).astype(float).mean((1, 4))
+    assert coarse.dtype == fine.dtype
+    expected = mean if dtype == "float32" else np.floor(mean + 0.5)
+    np.testing.assert_allclose(coarse, expected.astype(dtype), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("bdp2_nc2_nt6", "image--C{channel:d}--T{time:d}.tif"),
+        ("cp_sbs_channel_index_well", None),
+        ("leica_matrix_screener", None),
+        ("aollsm_psf642", None),
+        ("wipp_tiles_4x4", None),
+        ("phenix_jump", None),
+    ],
+)
+def test_real_sequences(data, tmp_path, name, pattern):
+    yaozarrs = pytest.importorskip("yaozarrs")
+    ds = dataset(data / name, pattern=pattern, unmatched="ignore")
+    store = tmp_path / "a.zarr"
+    summary = to_ome_zarr(ds, store, verify=True)
+    assert summary.verified is not None
+    assert summary.verified.ok
+    yaozarrs.validate_zarr_store(str(store))

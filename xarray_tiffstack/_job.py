@@ -1,0 +1,696 @@
+"""How a store is written and checked, block by block, so that no crash or fault goes unnoticed.
+
+A block is about one file. It is read once; its pixels, and those of its coarser levels, are
+written; then one entry of a journal says that it is whole, with the checksums of what was written
+and the state of the files that it came from. The journal is a small Zarr array in the group
+``tiffstack`` of the store, one chunk a block, so that any store writes an entry whole or not at
+all. The attribute ``tiffstack`` of the root says what the store is made of, and by its ``state``
+(``"preparing"``, ``"writing"``, ``"complete"``) how far it is; ``"complete"`` is the last thing
+written.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import shutil
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import dask.array as da
+import google_crc32c
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.errors import ZarrUserWarning
+
+from xarray_tiffstack import _ome_zarr as ngff
+from xarray_tiffstack._grid import first_lines
+from xarray_tiffstack._plan import Pass, Settings
+from xarray_tiffstack._progress import progress as show_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+
+    from zarr.abc.store import Store
+
+    from xarray_tiffstack._ome_zarr import Image
+
+Result = TypeVar("Result")
+
+NOTES = "tiffstack"  # root attribute and group of what this module knows of a store
+ENTRY = ("source", "failed", "low", "high")  # of the journal, before a checksum a level
+CHECKED = 2**24  # bytes that are checksummed at once
+PROCESSORS = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be converted."""
+
+    path: str
+    """The file."""
+    error: str
+    """Why."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A place of a store that does not hold what it should."""
+
+    place: str
+    """Array and chunk, as the key of the chunk in the store, or the file of the source."""
+    paths: tuple[str, ...]
+    """Files that these pixels come from."""
+    reason: str
+    """What is wrong."""
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """Outcome of comparing a store, pixel by pixel, with what was to be written."""
+
+    blocks: int
+    """Blocks compared."""
+    differences: tuple[Difference, ...] = ()
+    """What differs."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"verified: all {self.blocks} blocks hold the pixels of their files"
+        found = [f"{d.place}: {d.reason} ({', '.join(d.paths)})" for d in self.differences]
+        return f"{len(found)} differences in {self.blocks} blocks:\n{first_lines(found)}"
+
+
+def read_notes(target: Path | str | Store) -> dict[str, Any] | None:
+    """Read what the root of a store says of itself; None where there is no store."""
+    try:
+        attrs = zarr.open_group(target, mode="r").attrs
+    except FileNotFoundError:
+        return None
+    notes: Any = attrs.get(NOTES, {})
+    return dict(notes)
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is read and written at once, and is whole or not."""
+
+    step: int
+    """Position of its pass."""
+    image: int
+    """Position of its image."""
+    index: tuple[int, ...]
+    """Position among the blocks of the image, along each dimension."""
+
+    @property
+    def entry(self) -> tuple[int, ...]:
+        """Where its entry is in the journal of its pass."""
+        return self.image, *self.index
+
+
+class Job:
+    """One conversion: a Dataset, a store, and how far it is."""
+
+    def __init__(self, ds: xr.Dataset, target: Path | str | Store, settings: Settings) -> None:
+        self.ds, self.target = ds, target
+        self.growing = False  # whether time points will be added
+        self.images = ngff.images(ds)
+        self.failed: dict[tuple[int, ...], Failure] = {}
+        self.paths: np.ndarray | None = None
+        self.cell_dims: tuple[str, ...] = ()
+        if "path" in ds.coords:
+            dims = ds["image"].dims
+            self.cell_dims = tuple(str(d) for d in ds["path"].dims if d in dims)
+            # Where a volume is in several files, they are along the last dimension.
+            self.paths = ds["path"].transpose(*self.cell_dims, ...).values
+        self._adopt(settings)
+
+    def _adopt(self, settings: Settings) -> None:
+        """Take the cut of the work from settings."""
+        self.settings = settings
+        self.format: Literal[2, 3] = 3 if settings.ngff_version == "0.5" else 2
+        self.axes = tuple(ngff.axes(self.ds))
+        self.passes = [Pass(**step) for step in settings.passes]
+        self.grids = [
+            tuple(-(-settings.shape(step.reads)[d] // step.block[d]) for d in self.axes)
+            for step in self.passes
+        ]
+        self.blocks = [
+            Block(step, image, index)
+            for step, grid in enumerate(self.grids)
+            for image in range(len(self.images))
+            for index in np.ndindex(*grid)
+        ]
+
+    # -- beginning ------------------------------------------------------------------------
+
+    def begin(self, overwrite: bool) -> list[Block]:
+        """Create the store, or go on with it; returns the blocks that are not whole."""
+        self._check_place()
+        notes = read_notes(self.target)
+        if notes is None or notes.get("state") == "preparing":
+            return self._create()
+        reasons = ["it was not written by to_ome_zarr"]
+        if "settings" in notes:
+            stored = Settings(**notes["settings"])
+            reasons = stored.differing(self.settings)
+            if not reasons and not (overwrite and notes["state"] == "complete"):
+                self._adopt(stored)
+                self.open()
+                changed = self._changed()
+                if not changed:
+                    todo = self._unfinished()
+                    if todo and notes["state"] == "complete":
+                        self._note(state="writing")
+                    return todo
+                reasons = [
+                    f"{len(changed)} files changed since they were written:\n{first_lines(changed)}"
+                ]
+            elif reasons:
+                reasons = [f"it was made with another {', '.join(reasons)}"]
+        if not overwrite:
+            raise FileExistsError(
+                f"{self.target} is a store already, and {reasons[0]}\n"
+                "Write elsewhere, or replace it with overwrite=True (--overwrite)."
+            )
+        return self._create()
+
+    def _check_place(self) -> None:
+        """Refuse a local path where something else is."""
+        path = self.target
+        if not isinstance(path, Path) or not path.exists():
+            return
+        if not path.is_dir():
+            raise FileExistsError(f"{path} is a file; a store is a folder")
+        if any(path.iterdir()) and not any((path / f).exists() for f in ("zarr.json", ".zgroup")):
+            raise FileExistsError(f"{path} is a folder of something else than a Zarr store")
+
+    def _create(self) -> list[Block]:
+        """Write everything but pixels."""
+        target, settings = self.target, self.settings
+        if isinstance(target, Path) and target.is_dir():
+            # Deleting takes time, and half a store must not be taken for a whole one.
+            doomed = target.with_name(f".{target.name}.deleted")
+            shutil.rmtree(doomed, ignore_errors=True)
+            target.replace(doomed)
+            shutil.rmtree(doomed)
+        self.root = zarr.open_group(
+            target, mode="w", zarr_format=self.format, attributes={NOTES: {"state": "preparing"}}
+        )
+        groups = ngff.collections(self.ds, settings.ngff_version)
+        for path, attrs in groups.items():
+            if path:
+                self.root.require_group(path).update_attributes(attrs)
+        for image in self.images:
+            if image.path:
+                self.root.require_group(image.path)
+            for level in range(len(settings.factors)):
+                self._create_level(image, level)
+        for step, grid in enumerate(self.grids):
+            self.root.require_group(f"{NOTES}/pass{step}")
+            entries = len(ENTRY) + len(self.passes[step].writes)
+            self._create_array(
+                f"{NOTES}/pass{step}/entries",
+                ("image", *(f"{d}_block" for d in self.axes), "entry"),
+                shape=(len(self.images), *grid, entries),
+                chunks=(1,) * (1 + len(grid)) + (entries,),
+                dtype="float64",  # holds 32 bits of a checksum, and NaN for what is not written
+                fill_value=np.nan,
+                compressors=None,
+                separator=".",  # one folder, however many blocks there are
+            )
+        self.root.update_attributes(self._describe({}))
+        self._note(state="writing", settings=asdict(settings))
+        self.open()
+        return self.blocks
+
+    def _create_level(self, image: Image, level: int) -> None:
+        """Write the coordinates of one level of one image, and the metadata of its pixels."""
+        settings = self.settings
+        path = f"{image.path}/{level}".lstrip("/")
+        self._labels(image, level).to_zarr(
+            self.target, group=path, mode="w", consolidated=False, zarr_format=self.format
+        )
+        shape, chunk, shard = settings.shape(level), settings.chunk(level), settings.shard(level)
+        self._create_array(
+            f"{path}/image",
+            self.axes,
+            shape=tuple(shape.values()),
+            chunks=tuple(chunk.values()),
+            shards=tuple(shard.values()) if shard else None,
+            dtype=settings.dtype,
+            fill_value=0 if self.format == 3 else None,  # xarray masks the one that Zarr 2 names
+            compressors=settings.compressors,
+            attributes=dict(self.ds["image"].attrs),
+            separator="/",
+        )
+
+    def _labels(self, image: Image, level: int, ds: xr.Dataset | None = None) -> xr.Dataset:
+        """Coordinates of one level of one image, as they are written."""
+        ds = self.ds if ds is None else ds
+        labels = ngff.level_labels(ds.isel(image.at), self.settings.factors[level])
+        # Zarr 3 knows text of any length, and none of a fixed length.
+        cast = {n: v.astype(object) for n, v in labels.coords.items() if v.dtype.kind in "UT"}
+        if self.growing:  # a cell without a file may come, whose number is NaN
+            cast |= {
+                n: v.astype(float)
+                for n, v in labels.coords.items()
+                if v.dtype.kind in "iu" and v.ndim and n not in labels.dims
+            }
+        return labels.assign_coords(cast)
+
+    def _create_array(
+        self, path: str, dims: Sequence[str], *, separator: Literal[".", "/"], **kwargs: Any
+    ) -> None:
+        """Create an array whose dimensions have names, as either format has them."""
+        encoding = "default" if self.format == 3 else "v2"
+        kwargs["chunk_key_encoding"] = {"name": encoding, "separator": separator}
+        if self.format == 3:
+            kwargs["dimension_names"] = dims
+        else:
+            kwargs["attributes"] = {**kwargs.get("attributes", {}), "_ARRAY_DIMENSIONS": list(dims)}
+        self.root.create_array(path, **kwargs)
+
+    def _array(self, path: str) -> Any:
+        return self.root[path]
+
+    def open(self) -> None:
+        """Open the store's arrays."""
+        self.root = zarr.open_group(self.target, mode="r+", use_consolidated=False)
+        self.journals: list[Any] = [
+            self.root[f"{NOTES}/pass{step}/entries"] for step in range(len(self.passes))
+        ]
+        self.arrays: dict[tuple[int, int], Any] = {}
+        fast = isinstance(self.target, Path) and find_spec("zarrs") is not None
+        pipeline = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"} if fast else {}
+        with zarr.config.set(pipeline):
+            for i, image in enumerate(self.images):
+                for level in range(len(self.settings.factors)):
+                    self.arrays[i, level] = self.root[f"{image.path}/{level}/image".lstrip("/")]
+
+    def _unfinished(self) -> list[Block]:
+        """Blocks that are not whole, or hold files that could not be read."""
+        if isinstance(self.target, Path):
+            for partial in self.target.rglob("*.partial"):  # what a killed write leaves behind
+                partial.unlink()
+        entries: list[np.ndarray] = [journal[...] for journal in self.journals]
+        return [b for b in self.blocks if entries[b.step][b.entry][1] != 0]
+
+    def _changed(self) -> list[str]:
+        """Files of finished blocks that are not what they were when they were read."""
+        entries: list[np.ndarray] = [journal[...] for journal in self.journals]
+        changed: list[str] = []
+        for block in self.blocks:
+            source, failed = entries[block.step][block.entry][:2]
+            if failed == 0 and source != self._fingerprint(block):
+                changed += self._files(block)
+        return list(dict.fromkeys(changed))
+
+    # -- growing --------------------------------------------------------------------------
+
+    def grow(self) -> list[Block] | None:
+        """Let the store hold the time points that came since; None where more than that differs.
+
+        Readers see the store as it was until `finish` consolidates its metadata: arrays become
+        longer, and nothing that they had moves. Returns the blocks to write, those with files
+        that came late among them.
+        """
+        notes = read_notes(self.target)
+        time = next((d for d, kind in ngff.axes(self.ds).items() if kind == "time"), None)
+        if notes is None or "settings" not in notes or time is None:
+            return None
+        stored = Settings(**notes["settings"])
+        longer = stored.sizes | {time: self.settings.sizes[time]}
+        if replace(stored, sizes=longer, labels=self.settings.labels) != self.settings:
+            return None
+        places = [(image, level) for image in self.images for level in range(len(stored.factors))]
+        if not all(self._extends(image, level, time) for image, level in places):
+            return None
+        self._adopt(replace(self.settings, passes=stored.passes))
+        self.root = zarr.open_group(self.target, mode="r+", use_consolidated=False)
+        if notes["state"] == "complete":
+            self._note(state="writing")
+        for step, grid in enumerate(self.grids):
+            self._array(f"{NOTES}/pass{step}/entries").resize(
+                (len(self.images), *grid, len(ENTRY) + len(self.passes[step].writes))
+            )
+        for image, level in places:
+            path = f"{image.path}/{level}/image".lstrip("/")
+            self._array(path).resize(tuple(self.settings.shape(level).values()))
+        self.open()
+        entries: list[np.ndarray] = [journal[...] for journal in self.journals]
+        return [
+            block
+            for block in self.blocks
+            if entries[block.step][block.entry][1] != 0
+            or entries[block.step][block.entry][0] != self._fingerprint(block)
+        ]
+
+    def _extends(self, image: Image, level: int, time: str) -> bool:
+        """Whether a level of the store is the beginning of what it shall become."""
+        path = f"{image.path}/{level}".lstrip("/")
+        old = xr.open_zarr(self.target, group=path, chunks=None, consolidated=False)
+        old, new = old.drop_vars("image").load(), self._labels(image, level)
+        kinds = [
+            {n: (v.dims, v.dtype.kind.replace("T", "O")) for n, v in ds.variables.items()}
+            for ds in (old, new)
+        ]
+        if kinds[0] != kinds[1] or old.sizes.get(time, 0) > new.sizes.get(time, 0):
+            return False
+        moving = [n for n, v in new.variables.items() if time in v.dims and n != time]
+        new = new.isel({time: slice(old.sizes[time])}) if time in old.sizes else new
+        return bool(old.drop_vars(moving).drop_attrs().equals(new.drop_vars(moving).drop_attrs()))
+
+    # -- blocks ---------------------------------------------------------------------------
+
+    def region(self, block: Block, level: int) -> dict[str, slice]:
+        """Part of a level that a block covers."""
+        step = self.passes[block.step]
+        fine, coarse = self.settings.factors[step.reads], self.settings.factors[level]
+        shape, read = self.settings.shape(level), self.settings.shape(step.reads)
+        region = {}
+        for dim, i in zip(self.axes, block.index, strict=True):
+            by = coarse.get(dim, 1) / fine.get(dim, 1)
+            start, stop = i * step.block[dim], min((i + 1) * step.block[dim], read[dim])
+            region[dim] = slice(int(start / by), min(int(stop / by), shape[dim]))
+        return region
+
+    def nbytes(self, block: Block) -> int:
+        """Bytes of pixels that a block reads."""
+        region = self.region(block, self.passes[block.step].reads)
+        count = math.prod(s.stop - s.start for s in region.values())
+        return int(count * np.dtype(self.settings.dtype).itemsize)
+
+    def _cells(self, block: Block) -> Iterator[tuple[int, ...]]:
+        """Cells of the grid of files that a block covers."""
+        region = self.region(block, 0) | {
+            d: slice(i, i + 1) for d, i in self.images[block.image].at.items()
+        }
+        taken = (region[d] for d in self.cell_dims)
+        return itertools.product(*(range(s.start, s.stop) for s in taken))
+
+    def _files(self, block: Block) -> list[str]:
+        """Paths of the files of a block."""
+        if self.paths is None:
+            return []
+        return [str(p) for cell in self._cells(block) for p in np.ravel(self.paths[cell]) if p]
+
+    def _fingerprint(self, block: Block) -> int:
+        """Names, sizes and times of change of the files of a block, as one number."""
+        source = str(self.ds.attrs.get("source", ""))
+        lines = []
+        for path in self._files(block):
+            try:
+                stat = os.stat(os.path.join(source, path))
+                lines.append(f"{path} {stat.st_size} {stat.st_mtime_ns}\n")
+            except OSError:  # not there, or not a local file
+                lines.append(f"{path}\n")
+        return zlib.crc32("".join(lines).encode())
+
+    def _read(self, block: Block) -> np.ndarray:
+        """Read the pixels of a block; what cannot be read is noted, and filled with zeros."""
+        step = self.passes[block.step]
+        region = self.region(block, step.reads)
+        if block.step:
+            pixels: np.ndarray = self.arrays[block.image, step.reads][tuple(region.values())]
+            return pixels
+        at = self.images[block.image].at
+        part = self.ds["image"].isel(at).isel(region)
+        try:
+            return _compute(part)
+        except Exception as error:  # a damaged file can raise anything
+            cells = list(self._cells(block))
+            if len(cells) == 1:
+                self._fail(cells[0], error)
+                return np.zeros(part.shape, part.dtype)
+        pixels = np.zeros(part.shape, part.dtype)
+        for cell in cells:
+            here = dict(zip(self.cell_dims, cell, strict=True))
+            index = tuple(
+                slice(here[d] - region[d].start, here[d] - region[d].start + 1)
+                if d in here
+                else slice(None)
+                for d in self.axes
+            )
+            try:
+                pixels[index] = _compute(part[index])
+            except Exception as error:
+                self._fail(cell, error)
+        return pixels
+
+    def _fail(self, cell: tuple[int, ...], error: Exception) -> None:
+        paths = [] if self.paths is None else [str(p) for p in np.ravel(self.paths[cell]) if p]
+        text = str(error) or type(error).__name__
+        self.failed[cell] = Failure(", ".join(paths) or "the source", text)
+
+    def _levels(self, block: Block, pixels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Pixels of each level that a block writes, from those that it reads."""
+        step = self.passes[block.step]
+        factor = self.settings.factors[step.reads]
+        for level in step.writes:
+            coarser = self.settings.factors[level]
+            halved = [i for i, d in enumerate(self.axes) if coarser.get(d, 1) > factor.get(d, 1)]
+            pixels = ngff.halve(pixels, halved) if halved else pixels
+            factor = coarser
+            yield level, pixels
+
+    def write(self, block: Block) -> None:
+        """Read a block, write its levels, and note that it is whole."""
+        before = self._fingerprint(block)
+        pixels = self._read(block)
+        if self._fingerprint(block) != before:
+            for cell in self._cells(block):
+                self._fail(cell, OSError("it changed while it was read"))
+        failed = sum(cell in self.failed for cell in self._cells(block))
+        low, high = (np.nan, np.nan) if failed else _display_limits(pixels)
+        entry: list[float] = [before, failed, low, high]
+        try:
+            for level, coarse in self._levels(block, pixels):
+                self.arrays[block.image, level][tuple(self.region(block, level).values())] = coarse
+                entry.append(checksum(coarse))
+            self.journals[block.step][block.entry] = entry
+        except Exception as error:
+            raise OSError(
+                f"{self.target} cannot be written: {error}\n"
+                "What is whole stays there; the same call goes on from it."
+            ) from error
+
+    def run(
+        self, blocks: Sequence[Block], work: Callable[[Block], Result], workers: int | None
+    ) -> Generator[tuple[Block, Result]]:
+        """Do something with blocks in threads, pass after pass; stops cleanly when interrupted."""
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers={workers!r} is less than one")
+        with ThreadPoolExecutor(workers or PROCESSORS) as pool:
+            try:
+                for _, group in itertools.groupby(blocks, lambda block: block.step):
+                    futures = {pool.submit(work, block): block for block in group}
+                    for future in as_completed(futures):
+                        yield futures.pop(future), future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    # -- the end --------------------------------------------------------------------------
+
+    def finish(self, state: Literal["writing", "complete"] = "complete") -> None:
+        """Write what is known only now: display limits and failures; then that it is whole."""
+        if self.notes["state"] == "complete":
+            return
+        if self.failed or self.notes.get("failed") or state == "writing":
+            self._write_labels()
+        described = self._describe(self._limits())
+        with warnings.catch_warnings():
+            # zarr-python's way of one read for all metadata, which xarray looks for first; it
+            # warns that other implementations ignore it.
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            self.root = zarr.consolidate_metadata(self.root.store)
+        failed = sorted((asdict(f) for f in self.failed.values()), key=lambda f: f["path"])
+        notes = {"state": state, "failed": failed, "settings": asdict(self.settings)}
+        self.root.update_attributes({**described, NOTES: {**self.notes, **notes}})
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the root says of the store."""
+        return read_notes(self.target) or {}
+
+    def _note(self, **notes: Any) -> None:
+        root = zarr.open_group(self.target, mode="r+")  # with consolidated metadata if it has them
+        root.update_attributes({NOTES: {**self.notes, **notes}})
+
+    def _describe(self, limits: Mapping[int, tuple[float, float]]) -> dict[str, Any]:
+        """Write the NGFF attributes of images in groups, and return those of the root."""
+        settings = self.settings
+        root = ngff.collections(self.ds, settings.ngff_version).get("", {})
+        for image in self.images:
+            described = ngff.image_attributes(
+                self.ds, image, settings.factors, settings.ngff_version, limits
+            )
+            if image.path:
+                self.root.require_group(image.path).update_attributes(described)
+            else:
+                root = described
+        return root
+
+    def _limits(self) -> dict[int, tuple[float, float]]:
+        """Intensities to display of each channel, from samples of its blocks."""
+        samples: np.ndarray = self.journals[0][..., 2:4]
+        if "channel" in self.axes:
+            samples = np.moveaxis(samples, 1 + self.axes.index("channel"), 0)
+        else:
+            samples = samples[None]
+        samples = samples.reshape(len(samples), -1, 2)
+        low = np.fmin.reduce(samples[..., 0], axis=1)
+        high = np.fmax.reduce(samples[..., 1], axis=1)
+        return {
+            i: (float(a), float(b))
+            for i, (a, b) in enumerate(zip(low, high, strict=True))
+            if np.isfinite(a) and b > a
+        }
+
+    def _write_labels(self) -> None:
+        """Write coordinates anew: times that came since, and ``present`` where a file failed."""
+        ds = self.ds
+        if "present" in ds.coords:
+            present = ds["present"].transpose(*self.cell_dims).copy(deep=True)
+            for cell in self.failed:
+                present.values[cell] = False
+            ds = ds.assign_coords(present=present)
+        for image in self.images:
+            for level in range(len(self.settings.factors)):
+                path = f"{image.path}/{level}".lstrip("/")
+                labels = self._labels(image, level, ds)
+                for name, values in labels.variables.items():
+                    array = self._array(f"{path}/{name}")
+                    if array.shape != values.shape:
+                        array.resize(values.shape)
+                    # Of text in another order than C, zarr 3.1 mixes up the items.
+                    array[...] = np.asarray(values.values, order="C")
+                self.root.require_group(path).update_attributes(labels.attrs)
+
+    # -- verification ---------------------------------------------------------------------
+
+    def verify(
+        self, workers: int | None, progress: bool | Literal["auto"], *, source: bool
+    ) -> VerifyResult:
+        """Compare all blocks with their checksums, and with the source where that is asked for."""
+        total = sum(self.nbytes(block) for block in self.blocks)
+        differences: list[Difference] = []
+        entries: list[np.ndarray] = [journal[...] for journal in self.journals]
+
+        def check(block: Block) -> list[Difference]:
+            sums = entries[block.step][block.entry][len(ENTRY) :]
+            return list(self._check(block, sums, source))
+
+        with (
+            show_progress("verified", total, progress) as advance,
+            closing(self.run(self.blocks, check, workers)) as done,
+        ):
+            for block, found in done:
+                differences += found
+                advance(self.nbytes(block))
+        differences.sort(key=lambda difference: difference.place)
+        result = VerifyResult(len(self.blocks), tuple(differences))
+        self._note(verified=json.loads(json.dumps(asdict(result))))
+        return result
+
+    def _check(self, block: Block, sums: np.ndarray, source: bool) -> Iterator[Difference]:
+        """Compare one block."""
+        files = tuple(self._files(block))
+        entry = f"{NOTES}/pass{block.step}/entries, block {block.entry}"
+        if np.isnan(sums).any():
+            yield Difference(entry, files, "was never finished")
+            return
+        if source and not block.step and checksum(self._read(block)) != sums[0]:
+            yield Difference(", ".join(files) or "the source", files, "its pixels changed")
+            return
+        bad = []
+        for level, expected in zip(self.passes[block.step].writes, sums, strict=True):
+            region = tuple(self.region(block, level).values())
+            try:
+                stored = self.arrays[block.image, level][region]
+                if checksum(stored) != expected:
+                    bad.append(level)
+            except Exception:  # a damaged chunk can raise anything
+                bad.append(level)
+        if not bad:
+            return
+        found = [
+            difference
+            for level, pixels in self._levels(block, self._read(block))
+            if level in bad
+            for difference in self._locate(block, level, pixels, files)
+        ]
+        yield from found or [Difference(entry, files, "another checksum, though no other pixels")]
+
+    def _locate(
+        self, block: Block, level: int, pixels: np.ndarray, files: tuple[str, ...]
+    ) -> Iterator[Difference]:
+        """Find which stored objects of a block differ."""
+        region = self.region(block, level)
+        unit = self.settings.unit(level)
+        path = f"{self.images[block.image].path}/{level}/image".lstrip("/")
+        prefix = "/c/" if self.format == 3 else "/"
+        steps = [range(region[d].start, region[d].stop, unit[d]) for d in self.axes]
+        for starts in itertools.product(*steps):
+            at = [
+                slice(start, min(start + unit[d], region[d].stop))
+                for d, start in zip(self.axes, starts, strict=True)
+            ]
+            inside = tuple(
+                slice(s.start - region[d].start, s.stop - region[d].start)
+                for d, s in zip(self.axes, at, strict=True)
+            )
+            try:
+                stored = self.arrays[block.image, level][tuple(at)]
+                if np.array_equal(stored, pixels[inside], equal_nan=stored.dtype.kind == "f"):
+                    continue
+                reason = "other pixels"
+            except Exception as error:
+                reason = f"cannot be decoded: {error}"
+            key = "/".join(str(s.start // unit[d]) for d, s in zip(self.axes, at, strict=True))
+            yield Difference(f"{path}{prefix}{key}", files, reason)
+
+
+def checksum(pixels: np.ndarray) -> int:
+    """CRC-32C of pixels in C order: the checksum that Zarr knows, and that processors compute."""
+    flat: Any = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
+    found = 0
+    for start in range(0, flat.size, CHECKED):  # other threads get their turn in between
+        found = google_crc32c.extend(found, flat[start : start + CHECKED])
+    return found
+
+
+def _compute(part: xr.DataArray) -> np.ndarray:
+    """Read lazy pixels in this thread.
+
+    As one delayed object: `dask.array.Array.compute` would copy its only chunk once more.
+    """
+    lazy: Any = part.data
+    if isinstance(lazy, da.Array):
+        lazy = lazy.rechunk(-1).to_delayed().item().compute(scheduler="synchronous")
+    return np.ascontiguousarray(lazy)
+
+
+def _display_limits(pixels: np.ndarray) -> tuple[float, float]:
+    """Intensities below and above which one pixel in a thousand lies, from a sample."""
+    step = max(1, round((pixels.size / 50_000) ** (1 / 3)))
+    index = (..., *[slice(None, None, step)] * min(3, pixels.ndim))
+    sample: np.ndarray = pixels[index]  # type: ignore[index]
+    if sample.dtype.kind not in "iuf" or not np.isfinite(sample).any():
+        return np.nan, np.nan
+    low, high = np.nanpercentile(sample, (0.1, 99.9))
+    return float(low), float(high)
