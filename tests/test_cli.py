@@ -49,10 +49,11 @@ def test_the_source_is_said_as_in_python(
 ) -> None:
     for name, (row, col) in product(("a", "b"), np.ndindex(2, 3)):
         write(tmp_path / f"{name}_r{row}_c{col}.tif", 3 * row + col, shape=(4, 6))
-    assert main(["info", str(tmp_path)]) == 1
+    source = [str(tmp_path), "--pattern", "{name}_r{row:d}_c{col:d}.tif"]
+    assert main(["info", *source]) == 1
     assert "tiffstack: the files belong to 2 samples" in capsys.readouterr().err
     options = ["--group", "a", "--mosaic", "--overlap", "x=2"]
-    assert main(["info", str(tmp_path), *options]) == 0
+    assert main(["info", *source, *options]) == 0
     assert "y: 8, x: 14" in capsys.readouterr().out
 
 

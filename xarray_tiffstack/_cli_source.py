@@ -22,7 +22,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     option("--pages", metavar="NAME", help="what the pages of a file are (default: z)")
     option("--mosaic", nargs="?", const=True, default=False, type=pairs(str),
            metavar="x=TOKEN,y=TOKEN", help="put tiles together")  # fmt: skip
-    option("--overlap", default=0, type=pairs(float), metavar="x=PIXELS,y=PIXELS",
+    option("--overlap", default=0, type=pairs(float, alone=True), metavar="x=PIXELS,y=PIXELS",
            help="what neighbouring tiles share, in pixels, or below 1 as a fraction")  # fmt: skip
     option("--validate", choices=("headers",), help="read the header of every file first")
 
@@ -47,12 +47,14 @@ def open_source(
     )
 
 
-def pairs(kind: Callable[[str], float | str]) -> Callable[[str], object]:
-    """Make a reader of ``z=1,y=2``; text without "=" is one value, or "auto"."""
+def pairs(kind: Callable[[str], float | str], *, alone: bool = False) -> Callable[[str], object]:
+    """Make a reader of ``z=1,y=2``, of "auto", and of one value `alone`."""
 
     def read(text: str) -> object:
-        if "=" not in text:
-            return text if text == "auto" else kind(text)
+        if text == "auto":
+            return text
+        if alone and "=" not in text:
+            return kind(text)
         split = (pair.split("=") for pair in text.split(","))
         return {axis.strip(): kind(value) for axis, value in split}
 
