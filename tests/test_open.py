@@ -125,6 +125,8 @@ def test_patterns_of_every_kind_agree(shared_acquisition: Path) -> None:
         ds = opened(shared_acquisition, pattern=pattern)
         assert ds.image.dims == named.image.dims
         assert ds.channel.values.tolist() == named.channel.values.tolist()
+        if pattern is not expression:
+            assert ds.time.attrs == ds.time_abs.attrs == {"units": "millisecond"}
         np.testing.assert_array_equal(ds.image, named.image)
 
 

@@ -110,6 +110,8 @@ class Convention:
     """Dimensions that are there also where they have length 1."""
     pages: str = "z"
     """What the pages of a file are, where the file does not say."""
+    fallback: bool = False
+    """Whether it knows so little that a marker beside a number (``time000``) says more."""
     settings: bool = False
     """Whether a Settings file of a lattice light-sheet microscope may lie beside the images."""
     aside: tuple[Aside, ...] = ()

@@ -68,7 +68,7 @@ def make_dataset(
     joins = find_joins(grid, tiles, options.overlap)
     image = _lazy_image(grid, joins, layout, pages, notes, options.fill_value)
     _check_names((*image.dims, *grid.coords))
-    coords = _coordinates(grid, joins, image, convention)
+    coords = _coordinates(grid, joins, image, convention, table.attrs.get("units", {}))
     coords |= _scales(image, path, options.voxel_size, notes)
     notes.compare(grid)
     attrs = {
@@ -239,7 +239,11 @@ def _check_fill(fill_value: float, dtype: np.dtype[Any]) -> None:
 
 
 def _coordinates(
-    grid: Grid, joins: Sequence[Join], image: _Image, convention: Convention | None
+    grid: Grid,
+    joins: Sequence[Join],
+    image: _Image,
+    convention: Convention | None,
+    beside: Mapping[str, str],
 ) -> dict[str, xr.Variable]:
     """Labels, tokens, and for every cell whether it has a file and which."""
     joined = {join.token: join for join in joins}
@@ -251,7 +255,7 @@ def _coordinates(
         )
         dims = tuple(joined[d].dim if d in joined else d for d in dims)
         turned = values[flip] if flip else values
-        return TokenVariable(dims, turned, _units(name, values, grid, convention))
+        return TokenVariable(dims, turned, _units(name, values, grid, convention, beside))
 
     coords: dict[str, xr.Variable] = {}
     for name, labels in grid.labels.items():
@@ -311,7 +315,11 @@ def below(root: str, path: str) -> str:
 
 
 def _units(
-    name: str, values: np.ndarray, grid: Grid, convention: Convention | None
+    name: str,
+    values: np.ndarray,
+    grid: Grid,
+    convention: Convention | None,
+    beside: Mapping[str, str],
 ) -> dict[str, str]:
     """Attributes of a coordinate: its unit where it has one."""
     if values.dtype.kind not in "iuf":
@@ -320,7 +328,8 @@ def _units(
         _, wavelength = grid.coords.get("wavelength", ((), np.array(None)))
         name = "wavelength" if np.array_equal(np.atleast_1d(wavelength), values) else name
     token = (convention.tokens if convention is not None else {}).get(name) or VOCABULARY.get(name)
-    return {"units": token.units} if token is not None and token.units else {}
+    unit = (token.units if token is not None else None) or beside.get(name)
+    return {"units": unit} if unit else {}
 
 
 def _check_names(names: tuple[str, ...]) -> None:

@@ -168,6 +168,12 @@ class Inference:
         """The template, compiled."""
         return None if self.template is None else Pattern(self.template)
 
+    @property
+    def has_markers(self) -> bool:
+        """Whether a letter beside a number says what it is, for any token."""
+        tokens = self.pattern.tokens if self.pattern is not None else ()
+        return any(not re.fullmatch(r"n\d*|name|folder|sample", token) for token in tokens)
+
 
 class _UnclearError(ValueError):
     """Names that cannot be read without guessing."""
@@ -216,6 +222,20 @@ class _Field:
 
 # Literal text and fields, in the order in which they stand.
 _Pieces: TypeAlias = "list[str | _Field]"
+
+
+def units_beside(pattern: Pattern) -> dict[str, str]:
+    """Find the units that stand behind the tokens of a template.
+
+    Examples
+    --------
+    >>> units_beside(Pattern("a_{time:d}msec_{power:d}mW_t{t:d}s{site:d}.tif"))
+    {'time': 'millisecond', 'power': 'milliwatt'}
+    """
+    beside = re.findall(r"\{(\w+)(?::\w*)?\}([A-Za-zµμ]++)(?!\{)", pattern.text)
+    return {
+        token: _UNITS[letters.lower()][1] for token, letters in beside if letters.lower() in _UNITS
+    }
 
 
 def infer(names: Sequence[str]) -> Inference:

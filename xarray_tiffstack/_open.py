@@ -57,6 +57,7 @@ class Options:
 def open_one(source: Source | pd.DataFrame, options: Options, group: str | None) -> xr.Dataset:
     """Open the one sample of a source, or that which `group` names."""
     samples, convention = _samples(source, options)
+    group = group.strip("/") if group is not None else None  # as the keys of open_groups are
     if len(samples) == 1:
         if group is not None:
             raise ValueError(f"all files belong to one sample: drop group={group!r}")

@@ -23,7 +23,7 @@ from xarray_tiffstack._conventions import (
     recognise,
 )
 from xarray_tiffstack._grid import first_lines
-from xarray_tiffstack._infer import infer
+from xarray_tiffstack._infer import Inference, infer, units_beside
 from xarray_tiffstack._pattern import Pattern
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ def scan(
         "aside": aside,
         "reasons": reasons,
     }
+    if convention is None and (units := units_beside(chosen)):
+        table.attrs["units"] = units
     if convention is not None and convention.name == INFERRED:
         table.attrs["tokens"] = {name: asdict(token) for name, token in convention.tokens.items()}
     return table
@@ -236,9 +238,11 @@ def _choose(
     """Find the pattern that reads the names, what its tokens mean, and why it was chosen."""
     if pattern is None:
         known = recognise(names)
-        if known.pattern is not None:
-            return known.pattern, known.convention, list(known.reasons)
-        return _inferred(names)
+        if known.convention is None or known.pattern is None:
+            return _inferred(infer(names), names)
+        if known.convention.fallback and (found := infer(names)).has_markers:
+            return _inferred(found, names)
+        return known.pattern, known.convention, list(known.reasons)
     if isinstance(pattern, str):
         if not re.search(r"[{}()\\]", pattern):
             pattern = find_convention(pattern)
@@ -250,9 +254,8 @@ def _choose(
     return best, pattern, []
 
 
-def _inferred(names: Sequence[str]) -> tuple[Pattern, Convention, list[str]]:
+def _inferred(found: Inference, names: Sequence[str]) -> tuple[Pattern, Convention, list[str]]:
     """Read names that no convention explains, where that can be done in one way only."""
-    found = infer(names)
     why = "\n".join(f"  {reason}" for reason in found.reasons)
     if found.pattern is None:
         ways = [f"pattern={template!r}" for template in found.candidates]
