@@ -51,3 +51,5 @@ def test_a_task_holds_the_files_of_its_own_block(tmp_path: Path) -> None:
     assert len(tasks) == 300
     one = max(len(pickle.dumps(task)) for task in tasks.values())
     assert one < 3000 + len(str(tmp_path))
+    whole, few = (len(pickle.dumps(a.data)) for a in (ds.image, ds.image.isel(t=[7, 2])))
+    assert few < 5000 < whole

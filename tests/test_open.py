@@ -231,6 +231,14 @@ def test_pickles_small_and_whole(shared_acquisition: Path) -> None:
     again = pickle.loads(pickle.dumps(ds))
     xr.testing.assert_identical(again, ds)
     np.testing.assert_array_equal(again.image.isel(z=1), ds.image.isel(z=1))
+    for part in (
+        ds.isel(stack=[3, 1]),
+        ds.isel(stack=2, z=[1]),
+        ds.isel(stack=slice(None, None, -2)),
+    ):
+        again = pickle.loads(pickle.dumps(part))
+        xr.testing.assert_identical(again, part)
+        np.testing.assert_array_equal(again.image.isel(y=2, z=0), part.image.isel(y=2, z=0))
     one = ds.image.isel(stack=0).data
     paths = len(os.fspath(shared_acquisition)) + len(reference_name(0, 0))
     assert len(pickle.dumps(list(one.__dask_graph__().values()))) < 5000 + paths

@@ -101,6 +101,26 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return self.grid.token, self.index, self.axes, self.chunks
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel with the files that are still needed, not with those that were selected from."""
+        ndim = self.grid.paths.ndim
+        outer = self.index[:ndim]
+        if all(
+            isinstance(taken, range) and taken == range(n)
+            for taken, n in zip(outer, self.grid.shape, strict=False)
+        ):
+            return Reads, (self.grid, self.index, self.axes, self.chunks)
+        kept: list[Index] = [range(i, i + 1) if isinstance(i, int) else i for i in outer]
+        planes = self.grid.planes
+        grid = replace(
+            self.grid,
+            paths=self._of_block(self.grid.paths, kept),
+            planes=None if planes is None else self._of_block(planes, kept),
+            token=tokenize(self.grid.token, outer),
+        )
+        index = [0 if isinstance(i, int) else range(len(i)) for i in outer]
+        return Reads, (grid, (*index, *self.index[ndim:]), self.axes, self.chunks)
+
     def __getitem__(self, block: tuple[int, ...]) -> _BlockRead:
         """Find the read of one block: dask asks when it makes the task, which holds no more."""
         index = list(self.index)
