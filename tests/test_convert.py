@@ -137,6 +137,15 @@ def test_goes_on_from_the_blocks_that_are_whole(acquisition, tmp_path, monkeypat
     assert state(store) == "complete"
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard: a shell starts what runs in the background deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_stops_cleanly(acquisition, tmp_path, monkeypatch, one_file_a_block):
     ds, store = dataset(acquisition), tmp_path / "store.zarr"
     write_block = _job.Job.write
@@ -544,6 +553,7 @@ def test_command_with_broken_files(acquisition, tmp_path, capsys):
         command("convert", acquisition, tmp_path / "b.zarr", "--strict")
 
 
+@pytest.mark.usefixtures("heard")
 def test_command_interrupted_says_how_to_go_on(acquisition, tmp_path, monkeypatch, capsys):
     write_block = _job.Job.write
 

@@ -160,7 +160,25 @@ def test_real_settings_of_a_lattice_light_sheet() -> None:
     assert ds.z.values[1] == pytest.approx(0.1)
     assert ds.x.values[1] == pytest.approx(6.5 / 63.8, rel=1e-3)
     assert ds.x.attrs["voxel_size_from"] == "Settings.txt"
+    assert ds.image.attrs["z_motion"] == "Z galvo & piezo"
+    assert (ds.laser_power, ds.exposure, ds.exposure.units) == (100, 100, "millisecond")
     assert ds.tiffstack.report().disagreements == ["2 stacks in Settings.txt, 1 in the names"]
+
+
+def test_lasers_stand_along_the_channels(acquisition: Path) -> None:
+    lines = ["Z motion :\tSample piezo", "Angle between stage and bessel beam (deg) = 31.5"]
+    for i, (wavelength, power) in enumerate(((642, 5), (488, 20), (560, 10))):
+        lines += [
+            f"S PZT Offset, Interval (um), # of Pixels for Excitation ({i}) :\t50\t0.4\t4",
+            f"Excitation Filter, Laser, Power (%), Exp(ms) ({i}) :\tN/A\t{wavelength}\t{power}"
+            f"\t{5 + i}",
+        ]
+    (acquisition / "ex6-2_Settings.txt").write_text("\n".join(lines) + "\n")
+    ds = opened(acquisition)
+    assert ds.laser_power.sel(channel=[488, 560, 642]).values.tolist() == [20, 10, 5]
+    assert ds.exposure.sel(channel=642) == 5
+    assert ds.image.attrs["stage_angle"] == 31.5
+    assert ds.z.values[1] == pytest.approx(0.4 * np.sin(np.radians(31.5)))
 
 
 def test_real_files_of_which_one_has_pixels(data: Path) -> None:

@@ -70,11 +70,13 @@ def make_dataset(
     _check_names((*image.dims, *grid.coords))
     coords = _coordinates(grid, joins, image, convention, table.attrs.get("units", {}))
     coords |= _scales(image, path, options.voxel_size, notes)
+    coords |= _lasers(coords.get("wavelength"), notes.settings.get("channels", []))
     notes.compare(grid)
     attrs = {
         "source": notes.root,
         "pattern": table.attrs.get("pattern"),
         "convention": convention.name if convention is not None else None,
+        **{key: notes.settings.get(key) for key in ("z_motion", "stage_step", "stage_angle")},
     }
     variable = FileVariable(image.dims, image.array, {k: v for k, v in attrs.items() if v})
     # Of the grid, and 1: any chunks= is then as good as any other, and xarray says nothing. Where
@@ -305,6 +307,28 @@ def _scales(
         elif axis == "time" and said.time_interval:
             times = np.arange(length) * said.time_interval
             coords[axis] = TokenVariable(axis, times, {"units": "millisecond"})
+    return coords
+
+
+def _lasers(
+    wavelength: xr.Variable | None, channels: Sequence[Mapping[str, Any]]
+) -> dict[str, xr.Variable]:
+    """Coordinates beside the wavelength: how each laser was set, where Settings tell it of all."""
+    lasers = {channel.get("wavelength"): channel for channel in channels}
+    shown = [] if wavelength is None else wavelength.values.ravel().tolist()
+    if wavelength is None or len(lasers) < len(channels) or not lasers.keys() >= {*shown}:
+        return {}
+    coords: dict[str, xr.Variable] = {}
+    for name, key, attrs in (
+        ("exposure", "exposure", {"units": "millisecond"}),
+        ("laser_power", "power", {"units": "percent"}),
+        ("excitation_filter", "filter", {}),
+    ):
+        values = [lasers[each].get(key) for each in shown]
+        if None not in values:
+            kind = object if isinstance(values[0], str) else float
+            laid_out = np.array(values, kind).reshape(wavelength.shape)
+            coords[name] = TokenVariable(wavelength.dims, laid_out, attrs)
     return coords
 
 

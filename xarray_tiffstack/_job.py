@@ -366,8 +366,7 @@ class Job:
         old = xr.open_zarr(self.target, group=path, chunks=None, consolidated=False)
         old, new = old.drop_vars("image").load(), self._labels(image, level)
         kinds = [
-            {n: (v.dims, v.dtype.kind.replace("T", "O")) for n, v in ds.variables.items()}
-            for ds in (old, new)
+            {n: (v.dims, _kind(v.dtype)) for n, v in ds.variables.items()} for ds in (old, new)
         ]
         if kinds[0] != kinds[1] or old.sizes.get(time, 0) > new.sizes.get(time, 0):
             return False
@@ -663,6 +662,11 @@ class Job:
                 reason = f"cannot be decoded: {error}"
             key = "/".join(str(s.start // unit[d]) for d, s in zip(self.axes, at, strict=True))
             yield Difference(f"{path}{prefix}{key}", files, reason)
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    """Kind of a type; text is one kind, however it is kept."""
+    return "text" if dtype.kind in "OTU" else dtype.kind
 
 
 def checksum(pixels: np.ndarray) -> int:
