@@ -55,7 +55,7 @@ def make_dataset(
 ) -> xr.Dataset:
     """Make the Dataset of one sample: opens one file, or one of each tile of a mosaic."""
     notes = _Notes(table, convention)
-    pages = options.pages or (convention.pages if convention is not None else "z")
+    pages = options.pages_of(convention)
     path, layout = _probe(table["path"], pages, notes)
     layout = table.attrs.get("whole", layout)
     table, tiles = tile_tokens(_without_clashes(table, layout), options.mosaic)

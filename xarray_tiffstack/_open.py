@@ -53,6 +53,10 @@ class Options:
         if self.pages is not None and (not isinstance(self.pages, str) or self.pages in "yx"):
             raise ValueError(f"pages={self.pages!r} is no dimension for pages, as 'z' or 'time' is")
 
+    def pages_of(self, convention: Convention | None) -> str:
+        """Say what the pages of a file are, where it does not."""
+        return self.pages or (convention.pages if convention is not None else "z")
+
 
 def open_one(source: Source | pd.DataFrame, options: Options, group: str | None) -> xr.Dataset:
     """Open the one sample of a source, or that which `group` names."""
@@ -99,9 +103,10 @@ def _samples(
     table, convention = _file_table(source, options)
     table = without_variants(table, convention)
     if options.validate == "headers":
-        pages = options.pages or (convention.pages if convention is not None else "z")
         axes = "zyx" if isinstance(options.mosaic, bool) else map(str, options.mosaic)
-        table = read_headers(table, pages, list(axes) if options.mosaic is not False else [])
+        table = read_headers(
+            table, options.pages_of(convention), list(axes) if options.mosaic is not False else []
+        )
     samples = split_samples(table, convention)
     broken = set(table.attrs.get("unreadable", ()))
     readable = {name: rows for name, rows in samples.items() if not broken.issuperset(rows["path"])}
