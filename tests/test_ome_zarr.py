@@ -11,9 +11,11 @@ import tifffile
 import xarray as xr
 import zarr
 from conftest import pixels, write
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xarray_tiffstack._convert import to_ome_zarr
-from xarray_tiffstack._ome_zarr import axes, colour, halve, level_factors
+from xarray_tiffstack._ome_zarr import Coarser, axes, colour, halve, level_factors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,14 +184,31 @@ def test_impossible_levels_are_refused(levels):
         level_factors({"z": 20, "y": 64, "x": 64}, {}, levels)
 
 
+@pytest.mark.parametrize("modulus", [29, 251])  # in uint8, sums fit or do not
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "uint32", "int64", "float32"])
-def test_halve_averages_pairs(dtype):
-    fine = (pixels(0, (3, 5, 7)) * 37 % 251).astype(dtype)
+def test_halve_averages_pairs(dtype, modulus):
+    fine = (pixels(0, (3, 5, 7)) * 37 % modulus).astype(dtype)
     coarse = halve(fine, (0, 2))
     mean = fine[:2, :, :6].reshape(1, 2, 5, 3, 2).astype(float).mean((1, 4))
     assert coarse.dtype == fine.dtype
     expected = mean if dtype == "float32" else np.floor(mean + 0.5)
     np.testing.assert_allclose(coarse, expected.astype(dtype), rtol=1e-6)
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 9)] * 3),
+    halved=st.sets(st.integers(0, 2), min_size=1),
+    axis=st.integers(0, 2),
+    cut=st.integers(1, 9),
+    modulus=st.sampled_from([257, 8190, 65521]),
+)
+def test_a_level_is_the_same_in_pieces(shape, halved, axis, cut, modulus):
+    fine = (pixels(0, shape, "uint32") * 7919 % modulus).astype("uint16")
+    coarser = Coarser(shape, fine.dtype, sorted(halved))
+    for at in range(0, shape[axis], cut):
+        start = [at if i == axis else 0 for i in range(3)]
+        coarser.take(start, fine[(slice(None),) * axis + (slice(at, at + cut),)])
+    np.testing.assert_array_equal(coarser.pixels, halve(fine, halved))
 
 
 @pytest.mark.parametrize(

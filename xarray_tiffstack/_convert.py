@@ -119,7 +119,8 @@ def to_ome_zarr(
         Micrometers by axis, such as ``{"z": 0.5, "y": 0.1, "x": 0.1}``; by default what the
         coordinates say.
     workers : int, optional
-        Threads; by default one a processor. Each holds one block and its output in memory.
+        Threads; by default one a processor. Each holds a slab of a file as deep as a chunk, and its
+        coarser levels, in memory.
     overwrite : bool
         Replace a store that is complete, or that another source or other settings made. One
         that this very call began is gone on with all the same.
@@ -145,11 +146,6 @@ def to_ome_zarr(
     OSError
         The store cannot be written (full disk, no permission), or with ``strict`` a file cannot
         be read. What is whole stays, and the same call goes on.
-
-    Notes
-    -----
-    With the package zarrs (``pip install "xarray-tiffstack[convert]"``) chunks are compressed
-    and written about twice as fast.
 
     Examples
     --------

@@ -1,10 +1,10 @@
 """How a store is written and checked, block by block, so that no crash or fault goes unnoticed.
 
-A block is about one file. It is read once; its pixels, and those of its coarser levels, are
-written; then one entry of a journal says that it is whole, with the checksums of what was written
-and the state of the files that it came from. The journal is a small Zarr array in the group
-``tiffstack`` of the store, one chunk a block, so that any store writes an entry whole or not at
-all. The attribute ``tiffstack`` of the root says what the store is made of, and by its ``state``
+A block is about one file. It is read once, piece by piece; its pixels, and those of its coarser
+levels, are written; then one entry of a journal says that it is whole, with the checksums of what
+was written and the state of the files that it came from. The journal is a small Zarr array in the
+group ``tiffstack`` of the store, one chunk a block, so that any store writes an entry whole or not
+at all. The attribute ``tiffstack`` of the root says what the store is made of, and by its ``state``
 (``"preparing"``, ``"writing"``, ``"complete"``) how far it is; ``"complete"`` is the last thing
 written.
 """
@@ -19,11 +19,11 @@ import shutil
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import dask.array as da
 import google_crc32c
@@ -33,22 +33,27 @@ import zarr
 from zarr.errors import ZarrUserWarning
 
 from xarray_tiffstack import _ome_zarr as ngff
+from xarray_tiffstack._chunks import Chunks, codec_of, write_file
 from xarray_tiffstack._grid import first_lines
 from xarray_tiffstack._plan import Pass, Settings
 from xarray_tiffstack._progress import progress as show_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from zarr.abc.store import Store
 
     from xarray_tiffstack._ome_zarr import Image
 
 Result = TypeVar("Result")
+Cell: TypeAlias = tuple[int, ...]
+Region: TypeAlias = dict[str, slice]
 
 NOTES = "tiffstack"  # root attribute and group of what this module knows of a store
 ENTRY = ("source", "failed", "low", "high")  # of the journal, before a checksum a level
+PIECE = 2**26  # bytes that are read and written at once, about
 CHECKED = 2**24  # bytes that are checksummed at once
+SAMPLE = 100_000  # bytes of a block, about, that its display limits are read off
 PROCESSORS = getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
 
@@ -127,9 +132,10 @@ class Job:
 
     def __init__(self, ds: xr.Dataset, target: Path | str | Store, settings: Settings) -> None:
         self.ds, self.target = ds, target
+        self.source = ds["image"].variable
         self.growing = False  # whether time points will be added
         self.images = ngff.images(ds)
-        self.failed: dict[tuple[int, ...], Failure] = {}
+        self.failed: dict[Cell, Failure] = {}
         self.paths: np.ndarray | None = None
         self.cell_dims: tuple[str, ...] = ()
         if "path" in ds.coords:
@@ -208,8 +214,13 @@ class Job:
             shutil.rmtree(doomed, ignore_errors=True)
             target.replace(doomed)
             shutil.rmtree(doomed)
+        # A local store is made in memory, where zarr is quicker with many small files, and appears
+        # as a whole; any other says that it is being prepared.
+        made: dict[str, Any] = {}
+        store = zarr.storage.MemoryStore(made) if isinstance(target, Path) else target
+        notes: dict[str, Any] = {"state": "preparing"}
         self.root = zarr.open_group(
-            target, mode="w", zarr_format=self.format, attributes={NOTES: {"state": "preparing"}}
+            store, mode="w", zarr_format=self.format, attributes={NOTES: notes}
         )
         groups = ngff.collections(self.ds, settings.ngff_version)
         for path, attrs in groups.items():
@@ -233,8 +244,15 @@ class Job:
                 compressors=None,
                 separator=".",  # one folder, however many blocks there are
             )
-        self.root.update_attributes(self._describe({}))
-        self._note(state="writing", settings=asdict(settings))
+        notes = {"state": "writing", "settings": asdict(settings)}
+        self.root.update_attributes({**self._describe({}), NOTES: notes})
+        self._consolidate()  # from here on others see one state of it, whatever grows
+        if isinstance(target, Path):
+            fresh = target.with_name(f".{target.name}.new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            for key, data in made.items():
+                write_file(fresh / key, data.to_bytes())
+            fresh.replace(target)
         self.open()
         return self.blocks
 
@@ -243,7 +261,7 @@ class Job:
         settings = self.settings
         path = f"{image.path}/{level}".lstrip("/")
         self._labels(image, level).to_zarr(
-            self.target, group=path, mode="w", consolidated=False, zarr_format=self.format
+            self.root.store, group=path, mode="w", consolidated=False, zarr_format=self.format
         )
         shape, chunk, shard = settings.shape(level), settings.chunk(level), settings.shard(level)
         self._create_array(
@@ -295,12 +313,14 @@ class Job:
             self.root[f"{NOTES}/pass{step}/entries"] for step in range(len(self.passes))
         ]
         self.arrays: dict[tuple[int, int], Any] = {}
-        fast = isinstance(self.target, Path) and find_spec("zarrs") is not None
-        pipeline = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"} if fast else {}
-        with zarr.config.set(pipeline):
-            for i, image in enumerate(self.images):
-                for level in range(len(self.settings.factors)):
-                    self.arrays[i, level] = self.root[f"{image.path}/{level}/image".lstrip("/")]
+        for i, image in enumerate(self.images):
+            for level in range(len(self.settings.factors)):
+                path = f"{image.path}/{level}/image".lstrip("/")
+                self.arrays[i, level] = self._array(path)
+                if isinstance(self.target, Path):
+                    with suppress(NotImplementedError):
+                        codec = codec_of(self.settings.compressors, self.source.dtype)
+                        self.arrays[i, level] = Chunks(self.target / path, self._array(path), codec)
 
     def _unfinished(self) -> list[Block]:
         """Blocks that are not whole, or hold files that could not be read."""
@@ -376,7 +396,7 @@ class Job:
 
     # -- blocks ---------------------------------------------------------------------------
 
-    def region(self, block: Block, level: int) -> dict[str, slice]:
+    def region(self, block: Block, level: int) -> Region:
         """Part of a level that a block covers."""
         step = self.passes[block.step]
         fine, coarse = self.settings.factors[step.reads], self.settings.factors[level]
@@ -391,22 +411,45 @@ class Job:
     def nbytes(self, block: Block) -> int:
         """Bytes of pixels that a block reads."""
         region = self.region(block, self.passes[block.step].reads)
-        count = math.prod(s.stop - s.start for s in region.values())
-        return int(count * np.dtype(self.settings.dtype).itemsize)
+        return math.prod(map(_length, region.values())) * int(self.source.dtype.itemsize)
 
-    def _cells(self, block: Block) -> Iterator[tuple[int, ...]]:
-        """Cells of the grid of files that a block covers."""
-        region = self.region(block, 0) | {
-            d: slice(i, i + 1) for d, i in self.images[block.image].at.items()
-        }
-        taken = (region[d] for d in self.cell_dims)
-        return itertools.product(*(range(s.start, s.stop) for s in taken))
+    def _pieces(self, region: Region, step: Mapping[str, int]) -> Iterator[Region]:
+        """Cut a region into pieces that follow each other in C order, made of whole steps.
+
+        Memory that is small and used again soon stays mapped, and partly cached: whole files at
+        once take about 1.5 times the processor time.
+        """
+        extent = {dim: _length(along) for dim, along in region.items()}
+        if not all(extent.values()):  # of a coarse level, at the end of an odd axis
+            return
+        for dim in region:
+            one = math.prod(extent.values()) // extent[dim] * self.source.dtype.itemsize
+            fit = max(1, PIECE // one // step[dim]) * step[dim]
+            extent[dim] = min(extent[dim], fit)
+            if extent[dim] > 1:  # cut along further axes they would not follow each other
+                break
+        cuts = (
+            [
+                slice(at, min(at + extent[dim], along.stop))
+                for at in range(along.start, along.stop, extent[dim])
+            ]
+            for dim, along in region.items()
+        )
+        for cut in itertools.product(*cuts):
+            yield dict(zip(region, cut, strict=True))
+
+    def _cells(self, image: int, region: Region) -> list[Cell]:
+        """Cells of the grid of files that a region of full resolution covers."""
+        at = {d: slice(i, i + 1) for d, i in self.images[image].at.items()}
+        taken = ((region | at)[d] for d in self.cell_dims)
+        return list(itertools.product(*(range(s.start, s.stop) for s in taken)))
 
     def _files(self, block: Block) -> list[str]:
         """Paths of the files of a block."""
         if self.paths is None:
             return []
-        return [str(p) for cell in self._cells(block) for p in np.ravel(self.paths[cell]) if p]
+        cells = self._cells(block.image, self.region(block, 0))
+        return [str(p) for cell in cells for p in np.ravel(self.paths[cell]) if p]
 
     def _fingerprint(self, block: Block) -> int:
         """Names, sizes and times of change of the files of a block, as one number."""
@@ -420,23 +463,24 @@ class Job:
                 lines.append(f"{path}\n")
         return zlib.crc32("".join(lines).encode())
 
-    def _read(self, block: Block) -> np.ndarray:
-        """Read the pixels of a block; what cannot be read is noted, and filled with zeros."""
-        step = self.passes[block.step]
-        region = self.region(block, step.reads)
-        if block.step:
-            pixels: np.ndarray = self.arrays[block.image, step.reads][tuple(region.values())]
-            return pixels
-        at = self.images[block.image].at
-        part = self.ds["image"].isel(at).isel(region)
-        try:
-            return _compute(part)
-        except Exception as error:  # a damaged file can raise anything
-            cells = list(self._cells(block))
-            if len(cells) == 1:
-                self._fail(cells[0], error)
-                return np.zeros(part.shape, part.dtype)
+    def _read(self, image: int, region: Region, broken: set[Cell]) -> np.ndarray:
+        """Read a region of the source; of cells that are known to be broken it is zeros.
+
+        Raises
+        ------
+        _Broken
+            More cells turned out to be, which may have been read in part by then.
+        """
+        part = self.source.isel(self.images[image].at).isel(region)
+        cells = self._cells(image, region)
+        if broken.isdisjoint(cells):
+            try:
+                return _compute(part)
+            except Exception as error:  # a damaged file can raise anything
+                if len(cells) == 1:
+                    raise self._broken(cells[0], error, broken) from error
         pixels = np.zeros(part.shape, part.dtype)
+        found = None
         for cell in cells:
             here = dict(zip(self.cell_dims, cell, strict=True))
             index = tuple(
@@ -445,43 +489,104 @@ class Job:
                 else slice(None)
                 for d in self.axes
             )
-            try:
-                pixels[index] = _compute(part[index])
-            except Exception as error:
-                self._fail(cell, error)
+            if cell not in broken:
+                try:
+                    pixels[index] = _compute(part[index])
+                except Exception as error:
+                    found = self._broken(cell, error, broken)
+        if found is not None:
+            raise found
         return pixels
 
-    def _fail(self, cell: tuple[int, ...], error: Exception) -> None:
+    def _broken(self, cell: Cell, error: Exception, broken: set[Cell]) -> _Broken:
+        """Note that the file of a cell is broken."""
         paths = [] if self.paths is None else [str(p) for p in np.ravel(self.paths[cell]) if p]
         text = str(error) or type(error).__name__
         self.failed[cell] = Failure(", ".join(paths) or "the source", text)
+        broken.add(cell)
+        return _Broken(text)
 
-    def _levels(self, block: Block, pixels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Pixels of each level that a block writes, from those that it reads."""
+    def _fine(self, block: Block, broken: set[Cell]) -> Iterator[tuple[Region, np.ndarray]]:
+        """Pixels of the level that a block reads, piece by piece."""
         step = self.passes[block.step]
-        factor = self.settings.factors[step.reads]
-        for level in step.writes:
-            coarser = self.settings.factors[level]
-            halved = [i for i, d in enumerate(self.axes) if coarser.get(d, 1) > factor.get(d, 1)]
-            pixels = ngff.halve(pixels, halved) if halved else pixels
-            factor = coarser
-            yield level, pixels
+        unit = self.settings.unit(step.reads)
+        # Pairs may be cut along the axis of the last cut only.
+        halved = {self.axes[i] for i in self._halved(step.reads, step.writes[-1])}
+        whole = {d: max(n, 2) if d in halved else n for d, n in unit.items()}
+        for region in self._pieces(self.region(block, step.reads), whole):
+            if block.step:
+                yield region, self.arrays[block.image, step.reads][tuple(region.values())]
+            else:
+                yield region, self._read(block.image, region, broken)
+
+    def _levels(self, block: Block, broken: set[Cell]) -> Iterator[tuple[int, Region, np.ndarray]]:
+        """Pixels of each level that a block writes: the level, where, and what.
+
+        Full resolution comes piece by piece as it is read, and the level below it is averaged
+        meanwhile; of that and the coarser ones each is one piece.
+        """
+        step = self.passes[block.step]
+        reads, below = step.reads, [level for level in step.writes if level > step.reads]
+        regions = {level: self.region(block, level) for level in (reads, *below)}
+        shape = [_length(along) for along in regions[reads].values()]
+        first = [along.start for along in regions[reads].values()]
+        if below:
+            coarser = ngff.Coarser(shape, self.source.dtype, self._halved(reads, below[0]))
+        for region, pixels in self._fine(block, broken):
+            if reads in step.writes:
+                yield reads, region, pixels
+            if below:
+                start = [along.start - at for along, at in zip(region.values(), first, strict=True)]
+                coarser.take(start, pixels)
+        for finer, level in pairwise((reads, *below)):
+            pixels = (
+                coarser.pixels if finer == reads else ngff.halve(pixels, self._halved(finer, level))
+            )
+            yield level, regions[level], pixels
+
+    def _halved(self, finer: int, coarser: int) -> list[int]:
+        """Positions of the axes along which a level averages pairs of the one above."""
+        above, below = self.settings.factors[finer], self.settings.factors[coarser]
+        return [i for i, d in enumerate(self.axes) if below.get(d, 1) > above.get(d, 1)]
 
     def write(self, block: Block) -> None:
         """Read a block, write its levels, and note that it is whole."""
-        before = self._fingerprint(block)
-        pixels = self._read(block)
-        if self._fingerprint(block) != before:
-            for cell in self._cells(block):
-                self._fail(cell, OSError("it changed while it was read"))
-        failed = sum(cell in self.failed for cell in self._cells(block))
-        low, high = (np.nan, np.nan) if failed else _display_limits(pixels)
-        entry: list[float] = [before, failed, low, high]
+        broken: set[Cell] = set()
+        while True:
+            before = self._fingerprint(block)
+            try:
+                entry = self._transfer(block, broken)
+            except _Broken:
+                continue
+            cells = self._cells(block.image, self.region(block, 0))
+            if broken.issuperset(cells) or self._fingerprint(block) == before:
+                break
+            for cell in cells:
+                self._broken(cell, OSError("it changed while it was read"), broken)
+        with self._writing():
+            self.journals[block.step][block.entry] = [before, len(broken), *entry]
+
+    def _transfer(self, block: Block, broken: set[Cell]) -> list[float]:
+        """Write the levels of a block; returns display limits, and a checksum a level."""
+        step = self.passes[block.step]
+        sums = dict.fromkeys(step.writes, 0)
+        samples = []
+        stride = max(1, round((self.nbytes(block) / SAMPLE) ** (1 / 3)))
+        for level, region, pixels in self._levels(block, broken):
+            if level == step.reads:
+                sparse: Any = (..., *[slice(None, None, stride)] * min(3, pixels.ndim))
+                samples.append(pixels[sparse].ravel())
+            with self._writing():
+                self.arrays[block.image, level][tuple(region.values())] = pixels
+            sums[level] = checksum(pixels, sums[level])
+        limits = (np.nan, np.nan) if broken or not samples else _display_limits(samples)
+        return [*limits, *sums.values()]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say of any error that it is the store that cannot be written."""
         try:
-            for level, coarse in self._levels(block, pixels):
-                self.arrays[block.image, level][tuple(self.region(block, level).values())] = coarse
-                entry.append(checksum(coarse))
-            self.journals[block.step][block.entry] = entry
+            yield
         except Exception as error:
             raise OSError(
                 f"{self.target} cannot be written: {error}\n"
@@ -512,14 +617,16 @@ class Job:
         if self.failed or self.notes.get("failed") or state == "writing":
             self._write_labels()
         described = self._describe(self._limits())
-        with warnings.catch_warnings():
-            # zarr-python's way of one read for all metadata, which xarray looks for first; it
-            # warns that other implementations ignore it.
-            warnings.simplefilter("ignore", ZarrUserWarning)
-            self.root = zarr.consolidate_metadata(self.root.store)
+        self._consolidate()
         failed = sorted((asdict(f) for f in self.failed.values()), key=lambda f: f["path"])
         notes = {"state": state, "failed": failed, "settings": asdict(self.settings)}
         self.root.update_attributes({**described, NOTES: {**self.notes, **notes}})
+
+    def _consolidate(self) -> None:
+        """Gather all metadata in the root, where xarray looks for them first."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ZarrUserWarning)  # that others do not know it
+            self.root = zarr.consolidate_metadata(self.root.store)
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -613,55 +720,71 @@ class Job:
         if np.isnan(sums).any():
             yield Difference(entry, files, "was never finished")
             return
-        if source and not block.step and checksum(self._read(block)) != sums[0]:
-            yield Difference(", ".join(files) or "the source", files, "its pixels changed")
-            return
+        if source and not block.step:
+            found = _with_broken(lambda broken: _summed(p for _, p in self._fine(block, broken)))
+            if found != sums[0]:
+                yield Difference(", ".join(files) or "the source", files, "its pixels changed")
+                return
         bad = []
         for level, expected in zip(self.passes[block.step].writes, sums, strict=True):
-            region = tuple(self.region(block, level).values())
+            stored = self.arrays[block.image, level]
+            pieces = self._pieces(self.region(block, level), self.settings.unit(level))
             try:
-                stored = self.arrays[block.image, level][region]
-                if checksum(stored) != expected:
+                if _summed(stored[tuple(piece.values())] for piece in pieces) != expected:
                     bad.append(level)
             except Exception:  # a damaged chunk can raise anything
                 bad.append(level)
-        if not bad:
-            return
-        found = [
-            difference
-            for level, pixels in self._levels(block, self._read(block))
-            if level in bad
-            for difference in self._locate(block, level, pixels, files)
-        ]
-        yield from found or [Difference(entry, files, "another checksum, though no other pixels")]
+        if bad:
+            located = _with_broken(lambda broken: list(self._locate(block, bad, broken)))
+            reason = "another checksum, though no other pixels"
+            yield from located or [Difference(entry, files, reason)]
 
-    def _locate(
-        self, block: Block, level: int, pixels: np.ndarray, files: tuple[str, ...]
-    ) -> Iterator[Difference]:
-        """Find which stored objects of a block differ."""
-        region = self.region(block, level)
-        unit = self.settings.unit(level)
-        path = f"{self.images[block.image].path}/{level}/image".lstrip("/")
+    def _locate(self, block: Block, bad: Sequence[int], broken: set[Cell]) -> Iterator[Difference]:
+        """Find which stored objects of some levels of a block differ."""
+        files = tuple(self._files(block))
         prefix = "/c/" if self.format == 3 else "/"
-        steps = [range(region[d].start, region[d].stop, unit[d]) for d in self.axes]
-        for starts in itertools.product(*steps):
-            at = [
-                slice(start, min(start + unit[d], region[d].stop))
-                for d, start in zip(self.axes, starts, strict=True)
-            ]
-            inside = tuple(
-                slice(s.start - region[d].start, s.stop - region[d].start)
-                for d, s in zip(self.axes, at, strict=True)
-            )
-            try:
-                stored = self.arrays[block.image, level][tuple(at)]
-                if np.array_equal(stored, pixels[inside], equal_nan=stored.dtype.kind == "f"):
-                    continue
-                reason = "other pixels"
-            except Exception as error:
-                reason = f"cannot be decoded: {error}"
-            key = "/".join(str(s.start // unit[d]) for d, s in zip(self.axes, at, strict=True))
-            yield Difference(f"{path}{prefix}{key}", files, reason)
+        for level, region, pixels in self._levels(block, broken):
+            if level not in bad:
+                continue
+            unit = self.settings.unit(level)
+            path = f"{self.images[block.image].path}/{level}/image".lstrip("/")
+            steps = [range(along.start, along.stop, unit[d]) for d, along in region.items()]
+            for starts in itertools.product(*steps):
+                at = tuple(
+                    slice(start, min(start + unit[d], region[d].stop))
+                    for d, start in zip(region, starts, strict=True)
+                )
+                inside = tuple(
+                    slice(s.start - region[d].start, s.stop - region[d].start)
+                    for d, s in zip(region, at, strict=True)
+                )
+                try:
+                    stored = self.arrays[block.image, level][at]
+                    if np.array_equal(stored, pixels[inside], equal_nan=stored.dtype.kind == "f"):
+                        continue
+                    reason = "other pixels"
+                except Exception as error:
+                    reason = f"cannot be decoded: {error}"
+                key = "/".join(str(s.start // unit[d]) for d, s in zip(region, at, strict=True))
+                yield Difference(f"{path}{prefix}{key}", files, reason)
+
+
+class _Broken(Exception):
+    """A file turned out to be broken: what was read of its cell before is not to be kept."""
+
+
+def _with_broken(work: Callable[[set[Cell]], Result]) -> Result:
+    """Do something with a block, and again from the beginning when a file is broken."""
+    broken: set[Cell] = set()
+    while True:
+        try:
+            return work(broken)
+        except _Broken:
+            continue
+
+
+def _length(along: slice) -> int:
+    return int(along.stop - along.start)
 
 
 def _kind(dtype: np.dtype[Any]) -> str:
@@ -669,31 +792,39 @@ def _kind(dtype: np.dtype[Any]) -> str:
     return "text" if dtype.kind in "OTU" else dtype.kind
 
 
-def checksum(pixels: np.ndarray) -> int:
-    """CRC-32C of pixels in C order: the checksum that Zarr knows, and that processors compute."""
+def checksum(pixels: np.ndarray, found: int = 0) -> int:
+    """CRC-32C of pixels in C order, going on from one before.
+
+    The checksum that Zarr knows, and that processors compute.
+    """
     flat: Any = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
-    found = 0
     for start in range(0, flat.size, CHECKED):  # other threads get their turn in between
         found = google_crc32c.extend(found, flat[start : start + CHECKED])
     return found
 
 
-def _compute(part: xr.DataArray) -> np.ndarray:
-    """Read lazy pixels in this thread.
+def _summed(pieces: Iterable[np.ndarray]) -> int:
+    """Checksum of pieces that follow each other."""
+    found = 0
+    for pixels in pieces:
+        found = checksum(pixels, found)
+    return found
+
+
+def _compute(part: xr.Variable) -> np.ndarray:
+    """Read lazy pixels in this thread, into one piece of memory.
 
     As one delayed object: `dask.array.Array.compute` would copy its only chunk once more.
     """
-    lazy: Any = part.data
-    if isinstance(lazy, da.Array):
-        lazy = lazy.rechunk(-1).to_delayed().item().compute(scheduler="synchronous")
-    return np.ascontiguousarray(lazy)
+    if not isinstance(part.data, da.Array):
+        return np.ascontiguousarray(part.data)
+    lazy: Any = part.chunk(-1).data
+    return np.ascontiguousarray(lazy.to_delayed().item().compute(scheduler="synchronous"))
 
 
-def _display_limits(pixels: np.ndarray) -> tuple[float, float]:
-    """Intensities below and above which one pixel in a thousand lies, from a sample."""
-    step = max(1, round((pixels.size / 50_000) ** (1 / 3)))
-    index = (..., *[slice(None, None, step)] * min(3, pixels.ndim))
-    sample: np.ndarray = pixels[index]  # type: ignore[index]
+def _display_limits(samples: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Intensities below and above which one pixel in a thousand lies."""
+    sample = np.concatenate(samples)
     if sample.dtype.kind not in "iuf" or not np.isfinite(sample).any():
         return np.nan, np.nan
     low, high = np.nanpercentile(sample, (0.1, 99.9))

@@ -205,9 +205,10 @@ def plan_passes(settings: Settings, limit: int) -> Iterator[Pass]:
                 break
         shape = settings.shape(reads)
         for dim in reversed(block):
-            room = limit // (math.prod(block.values()) * itemsize)
+            fit = limit // (math.prod(block.values()) // block[dim] * itemsize)
             if dim != "channel":  # the display limits of each are read off its own blocks
-                block[dim] = min(shape[dim], block[dim] * max(1, room))
+                whole = fit >= shape[dim]
+                block[dim] = shape[dim] if whole else block[dim] * max(1, fit // block[dim])
         yield Pass(reads, tuple(levels), block)
         first = last + 1
 
