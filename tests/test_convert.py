@@ -373,35 +373,103 @@ def test_a_lost_chunk_is_found(acquisition, tmp_path, one_file_a_block):
 
 # --- the store cannot be written ----------------------------------------------------------------
 
-LIMITED = """
+CONVERT = """
 import resource, signal, sys
 import xarray as xr
+from xarray_tiffstack import _plan
 from xarray_tiffstack._convert import to_ome_zarr
 
+_plan.SMALL_BLOCK = 1
 ds = xr.open_dataset(sys.argv[1], engine="tiffstack")
 if len(sys.argv) > 3:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
-to_ome_zarr(ds, sys.argv[2], levels=1, compressors=None)
+print(to_ome_zarr(ds, sys.argv[2], levels=1, compressors=None, verify=True))
 """
 
 
-def test_a_full_disk_is_one_clear_error(tmp_path):
-    """A limit on the size of files stands for a full disk."""
-    raw = tmp_path / "raw"
+@pytest.fixture
+def large_files(tmp_path):
+    """Three files of 262 kB each."""
     for t in range(3):
-        write(raw / reference_name(0, t), t, shape=(8, 128, 128))
+        write(tmp_path / "raw" / reference_name(0, t), t, shape=(8, 128, 128))
+    return tmp_path / "raw"
+
+
+def assert_says_how_to_go_on(error: str) -> None:
+    assert "cannot be written" in error.splitlines()[-2], error
+    assert "the same call goes on" in error.splitlines()[-1]
+
+
+def test_a_file_that_cannot_be_written_is_one_clear_error(large_files, tmp_path):
     store = tmp_path / "store.zarr"
-    command = [sys.executable, "-c", LIMITED, raw, store]
+    command = [sys.executable, "-c", CONVERT, large_files, store]
     full = subprocess.run([*command, "100000"], capture_output=True, text=True, check=False)
     assert full.returncode == 1
-    assert "cannot be written" in full.stderr.splitlines()[-2], full.stderr
-    assert "the same call goes on" in full.stderr.splitlines()[-1]
+    assert_says_how_to_go_on(full.stderr)
     assert state(store) == "writing"
     subprocess.run(command, check=True, capture_output=True)
     assert state(store) == "complete"
     found = xr.open_datatree(store, engine="zarr")["0"].image
     np.testing.assert_array_equal(found[2, 0], pixels(2, (8, 128, 128)))
+
+
+# In a name space of its own: fills a file system of 760 kB, then makes it larger and goes on.
+FULL_DISK = """
+mount -t tmpfs -o size=760k tmpfs "$1"
+shift
+"$@" 2>&1 && echo no error
+grep -o '"state": "[a-z]*"' "$5/zarr.json"
+mount -o remount,size=4m tmpfs "${5%/*}"
+"$@"
+"""
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Folder where a script can mount a file system, and runs it."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    name_space = ["unshare", "--map-root-user", "--mount"]
+    mount = [*name_space, "mount", "-t", "tmpfs", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let a test mount a small disk")
+
+    def run(script: str, *args: object) -> str:
+        command = [*name_space, "sh", "-c", script, "sh", folder, *args]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    return folder, run
+
+
+def test_a_full_disk_is_one_clear_error(large_files, disk):
+    folder, run = disk
+    out = run(FULL_DISK, sys.executable, "-c", CONVERT, large_files, folder / "store.zarr")
+    first, _, second = out.partition('"state": "writing"')
+    assert "No space left on device" in first, out
+    assert_says_how_to_go_on(first)
+    assert "blocks were whole before" in second
+    assert "verified: all 3 blocks" in second
+
+
+def test_read_only_disks(acquisition, tmp_path, disk):
+    """A source is converted; a store cannot be written."""
+    _, run = disk
+    script = """
+        mount --bind "$2" "$2" && mount -o remount,ro,bind "$2"
+        touch "$2/a" 2>&1
+        "$3" -c "$4" convert "$2" "$5/a.zarr" --quiet
+        mount -t tmpfs -o ro tmpfs "$1"
+        "$3" -c "$4" convert "$2" "$1/a.zarr" --quiet 2>&1; echo exit code $?
+    """
+    code = "import sys; from xarray_tiffstack._cli import main; sys.exit(main())"
+    read_only, done, error, code = run(
+        script, acquisition, sys.executable, code, tmp_path
+    ).splitlines()
+    assert "Read-only file system" in read_only
+    assert "15 files" in done
+    assert "Read-only file system" in error
+    assert code == "exit code 1"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

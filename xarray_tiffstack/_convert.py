@@ -46,7 +46,7 @@ class Summary:
     nbytes: int
     """Bytes of pixels read by this call."""
     seconds: float
-    """Time it took."""
+    """Time it took, without the verification."""
     memory: int
     """Most memory that this process ever held, in bytes."""
     verified: VerifyResult | None = None
@@ -178,6 +178,7 @@ def to_ome_zarr(
                 failure = next(iter(job.failed.values()))
                 raise OSError(f"{failure.path}: {failure.error} (strict: nothing more is read)")
     job.finish()
+    seconds = time.perf_counter() - started
     verified = job.verify(workers, progress, source=False) if verify else None
     paths, present = job.paths, ds.get("present")
     return Summary(
@@ -188,7 +189,7 @@ def to_ome_zarr(
         blocks=len(job.blocks),
         written=len(todo),
         nbytes=total,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         memory=_peak_memory(),
         verified=verified,
     )

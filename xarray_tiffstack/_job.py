@@ -249,10 +249,13 @@ class Job:
         self._consolidate()  # from here on others see one state of it, whatever grows
         if isinstance(target, Path):
             fresh = target.with_name(f".{target.name}.new")
-            shutil.rmtree(fresh, ignore_errors=True)
-            for key, data in made.items():
-                write_file(fresh / key, data.to_bytes())
-            fresh.replace(target)
+            shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
+            try:
+                for key, data in made.items():
+                    write_file(fresh / key, data.to_bytes())
+                fresh.replace(target)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
         self.open()
         return self.blocks
 
