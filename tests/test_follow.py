@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import warnings
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import xarray as xr
 from conftest import pixels, reference_name, write, write_acquisition
 
 from xarray_tiffstack._convert import to_ome_zarr
-from xarray_tiffstack._follow import follow
+from xarray_tiffstack._follow import _Growth, follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,6 +169,24 @@ def _stacks(store: Path) -> int:
             return xr.open_datatree(store, engine="zarr", chunks=None)["0"].sizes["stack"]
     except (FileNotFoundError, KeyError):
         return 0
+
+
+def test_a_collection_grows(tmp_path: Path) -> None:
+    for i, (p, t) in enumerate(product(range(2), range(4))):
+        write(tmp_path / "raw" / f"a_p{p}_t{t}.tif", i)
+    pattern = "a_p{position:d}_t{t:d}.tif"
+    ds = xr.open_dataset(tmp_path / "raw", engine="tiffstack", pattern=pattern)
+    store, afterwards = tmp_path / "store.zarr", tmp_path / "afterwards.zarr"
+    xml = store / "OME" / "METADATA.ome.xml"
+    growth = _Growth(store, {}, overwrite=False)
+    for length in (2, 3):
+        growth.take(ds.isel(t=slice(length)))
+        assert xml.read_text().count(f'SizeT="{length}"') == 2
+    to_ome_zarr(ds.isel(t=slice(3)), afterwards)
+    to_ome_zarr(ds.isel(t=slice(3)), store)
+    assert xml.read_bytes() == (afterwards / "OME" / "METADATA.ome.xml").read_bytes()
+    growth.take(ds)
+    assert xml.read_text().count('SizeT="4"') == 2
 
 
 def test_another_store_is_refused_at_once(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xarray_tiffstack._convert import to_ome_zarr
-from xarray_tiffstack._ome_zarr import Coarser, axes, colour, halve, level_factors
+from xarray_tiffstack._ome_zarr import Coarser, axes, colour, halve, level_factors, ome_xml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,6 +132,55 @@ def test_further_dimensions_become_a_collection(tmp_path, version):
         expected = ds.isel(position=p).transpose("time", "channel", "z", "y", "x")
         xr.testing.assert_identical(tree[f"{p}/0"].to_dataset(), expected)
         assert multiscale(store, str(p))["name"] == f"position={p}"
+
+
+def positions(raw: Path) -> xr.Dataset:
+    """Two positions whose time is called a stack, of 3 stacks x 2 channels."""
+    for i, (p, t, c) in enumerate(itertools.product(range(2), range(3), (488, 642))):
+        write(raw / f"cell_p{p}_s{t}_{c}nm.tif", i)
+    pattern = "cell_p{position:d}_s{stack:d}_{channel:d}nm.tif"
+    ds = dataset(raw, pattern=pattern, voxel_size=(0.5, 0.1, 0.2))
+    ds["channel"].attrs["units"] = "nanometer"
+    return ds
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_collection_is_described_in_ome_xml(tmp_path, version):
+    ome_types = pytest.importorskip("ome_types")
+    store = tmp_path / "a.zarr"
+    to_ome_zarr(positions(tmp_path / "raw"), store, ngff_version=version)
+    xml = (store / "OME" / "METADATA.ome.xml").read_bytes()
+    found = ome_types.from_xml(xml, validate=True)  # against the schema
+    series = dict(zarr.open_group(store, path="OME", mode="r").attrs)
+    assert [image.id for image in found.images] == [
+        f"Image:{path}" for path in series.get("ome", series)["series"]
+    ]
+    for p, image in enumerate(found.images):
+        assert image.name == f"position={p}"
+        about = image.pixels
+        sizes = [getattr(about, f"size_{axis}") for axis in "tczyx"]
+        array: Any = zarr.open_array(store, path=f"{p}/0/image", mode="r")
+        assert (sizes, about.type.value) == (list(array.shape), "uint16")
+        for axis, size in {"z": 0.5, "y": 0.1, "x": 0.2}.items():
+            assert getattr(about, f"physical_size_{axis}_quantity").to("um").m == size
+        assert [channel.name for channel in about.channels] == ["488 nm", "642 nm"]
+
+
+def test_ome_xml_in_any_store(tmp_path):
+    ds, memory = positions(tmp_path / "raw"), zarr.storage.MemoryStore()
+    to_ome_zarr(ds, memory)
+    to_ome_zarr(ds, tmp_path / "a.zarr")
+    expected = (tmp_path / "a.zarr" / "OME" / "METADATA.ome.xml").read_bytes()
+    assert memory._store_dict["OME/METADATA.ome.xml"].to_bytes() == expected
+
+
+def test_ome_xml_says_nothing_that_is_not_known(tmp_path):
+    ds = positions(tmp_path / "raw")
+    plain = ome_xml(ds.drop_vars(["z", "y", "x"]))
+    assert plain is not None
+    assert b"PhysicalSize" not in plain
+    assert ome_xml(ds.astype("int64")) is None  # OME-XML has no such pixels
+    assert ome_xml(ds.isel(position=0)) is None  # one image
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -193,10 +193,6 @@ def test_napari_shows_each_image(store):
 
 @stores(write_collection)
 @pydantic_warns
-@pytest.mark.xfail(
-    raises=AttributeError,
-    reason="napari-ome-zarr finds the images in OME/METADATA.ome.xml alone, which is not written",
-)
 def test_napari_shows_a_collection(store):
     found = layers(store.root)
     assert len(found) == 4

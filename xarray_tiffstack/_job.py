@@ -30,6 +30,8 @@ import google_crc32c
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.buffer.cpu import Buffer
+from zarr.core.sync import sync
 from zarr.errors import ZarrUserWarning
 
 from xarray_tiffstack import _ome_zarr as ngff
@@ -652,6 +654,9 @@ class Job:
                 self.root.require_group(image.path).update_attributes(described)
             else:
                 root = described
+        if xml := ngff.ome_xml(self.ds):
+            place = self.root.store_path / "OME/METADATA.ome.xml"
+            sync(place.set(Buffer.from_bytes(xml)))
         return root
 
     def _limits(self) -> dict[int, tuple[float, float]]:

@@ -1,7 +1,8 @@
 """What OME-NGFF asks of a store: its axes, resolution levels, display settings and collections.
 
 Nothing here reads or writes; everything follows from a Dataset's labels. Two versions of the
-format are known, 0.5 (Zarr 3) and 0.4 (Zarr 2): https://ngff.openmicroscopy.org/0.5/.
+format are known, 0.5 (Zarr 3) and 0.4 (Zarr 2): https://ngff.openmicroscopy.org/0.5/. A collection
+of images says itself once more in OME-XML: https://docs.openmicroscopy.org/ome-model/latest/.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, Literal
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -28,6 +30,10 @@ SMALL_PLANE = 256  # the coarsest level's planes fit a square of this side
 SHORT_AXIS = 64  # an axis of z at most this long is not halved: it is thin already
 CACHED = 2**16  # pixels that are averaged at once
 UNITS = ("nanometer", "micrometer", "millimeter", "millisecond", "second", "minute", "hour")
+OME_XML = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+OME_LENGTHS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm"}
+OME_PIXELS = {f"{kind}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32)}
+OME_PIXELS |= {"bool": "bit", "float32": "float", "float64": "double"}
 
 
 # --- axes and images ------------------------------------------------------------------------
@@ -133,6 +139,42 @@ def collections(ds: xr.Dataset, version: NgffVersion) -> dict[str, dict[str, Any
     for well, fields in wells.items():
         groups[well] = attributes(version, {"well": {"images": fields, **_own_version(version)}})
     return groups
+
+
+def ome_xml(ds: xr.Dataset) -> bytes | None:
+    """Describe a collection of images in OME-XML; None for other stores.
+
+    Readers that know the layout of bioformats2raw look there for the images. What counts time is
+    T, whatever its name. OME-XML has no 64-bit integers, say, and pixels that it lacks give None.
+    """
+    held, kinds = images(ds), axes(ds)
+    kind = OME_PIXELS.get(str(ds["image"].dtype))
+    if held[0].path == "" or "well" in held[0].at or kind is None:
+        return None
+    names = {"time": "T", "channel": "C"}
+    sizes = dict.fromkeys("XYZCT", 1) | {
+        names.get(axis, d.upper()): ds.sizes[d] for d, axis in kinds.items()
+    }
+    root = ElementTree.Element("OME", xmlns=OME_XML, Creator="xarray-tiffstack")
+    for i, image in enumerate(held):
+        part = ds.isel(image.at)
+        about = {"ID": f"Pixels:{i}", "DimensionOrder": "XYZCT", "Type": kind}
+        about |= {f"Size{axis}": str(size) for axis, size in sizes.items()}
+        for axis, size in spacing(part).items():
+            if unit := OME_LENGTHS.get(_spacing(part, axis)[2] or ""):
+                about |= {
+                    f"PhysicalSize{axis.upper()}": str(size),
+                    f"PhysicalSize{axis.upper()}Unit": unit,
+                }
+        element = ElementTree.SubElement(root, "Image", ID=f"Image:{image.path}", Name=image.name)
+        pixels = ElementTree.SubElement(element, "Pixels", about)
+        for c, channel in enumerate(_omero(part, kinds, "0.5", {})["channels"]):
+            about = {"ID": f"Channel:{i}:{c}", "Name": channel["label"], "SamplesPerPixel": "1"}
+            ElementTree.SubElement(pixels, "Channel", about)
+        ElementTree.SubElement(pixels, "MetadataOnly")
+    ElementTree.indent(root)
+    described: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return described
 
 
 def attributes(version: NgffVersion, block: Mapping[str, Any]) -> dict[str, Any]:
