@@ -13,9 +13,9 @@ resolution=${RESOLUTION:-highest}
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 venv=.venv-$version-$resolution
 
-make_venv "$venv" "$python" --resolution "$resolution" -e . --group test
+make_venv "$venv" "$python" --resolution "$resolution" -e ".[convert]" --group test
 if [ "$resolution" = highest ]; then
-    make_venv "$venv" "$python" --group lint --group docs
+    make_venv "$venv" "$python" --group lint --group docs --group readers
     "$venv/bin/ruff" check .
     "$venv/bin/ruff" format --check .
     "$venv/bin/mypy"
