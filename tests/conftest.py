@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import tifffile
+import zarr
+
+from xarray_tiffstack._job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from zarr.abc.store import Store
 
 SHAPE = (4, 6, 8)  # z, y, x of one file
 WAVELENGTHS = (488, 560, 642)
@@ -86,6 +92,39 @@ def _no_file_left_open() -> Iterator[None]:
         if target.lower().endswith((".tif", ".tiff")):
             left.append(target)
     assert not left
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_store_is_valid() -> Iterator[None]:
+    """Other people's validators pass every store, when it is whole and when it grows."""
+    finish = Job.finish
+
+    def validated(job: Job, *args: Any) -> None:
+        finish(job, *args)
+        validate(job.target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Job, "finish", validated)
+        yield
+
+
+def validate(store: Path | str | Store) -> None:
+    """Pass a store by yaozarrs and ome-zarr-models, where these are installed."""
+    with suppress(ImportError):
+        import yaozarrs
+
+        if isinstance(store, Path):
+            yaozarrs.validate_zarr_store(store)
+    with suppress(ImportError):
+        from ome_zarr_models import open_ome_zarr
+
+        group = zarr.open_group(store, mode="r")
+        if "OME" in group:  # it has no model of a collection in 0.5
+            attrs = dict(group["OME"].attrs)
+            for path in attrs.get("ome", attrs)["series"]:
+                open_ome_zarr(group[path])
+        else:
+            open_ome_zarr(group)
 
 
 class _Opened:

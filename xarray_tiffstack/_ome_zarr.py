@@ -134,7 +134,8 @@ def collections(ds: xr.Dataset, version: NgffVersion) -> dict[str, dict[str, Any
             for well in wells
         ],
     }
-    groups = {"": attributes(version, {"plate": {**plate, **_own_version(version)}})}
+    # A plate says its version itself, in 0.5 too.
+    groups = {"": attributes(version, {"plate": {**plate, "version": version}})}
     groups |= {row: {} for row in rows}
     for well, fields in wells.items():
         groups[well] = attributes(version, {"well": {"images": fields, **_own_version(version)}})
