@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import sysconfig
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_page(page: Path, folder: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for module in re.findall(r"<!-- needs (\w+) -->", text):
+        warnings.simplefilter("ignore", DeprecationWarning)  # in others' packages
         pytest.importorskip(module)
     prose = FENCE.sub("", text)
     assert not re.search(r"```|\n\n {4,}\S", prose), f"{page.name}: code outside a fence"
