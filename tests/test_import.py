@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import xarray as xr
@@ -51,17 +52,25 @@ def test_cupy_says_what_to_install() -> None:
     assert not hasattr(xr.DataArray, "cupy")  # so that cupy-xarray registers without a warning
 
 
-def test_cupy_xarray_takes_the_place() -> None:
-    code = """
-import sys, types
-import xarray as xr, xarray_tiffstack.backend
-assert "cupy" not in sys.modules
-cupy = types.ModuleType("cupy", "stands in for the import of the real one, which needs a card")
-cupy.__spec__ = __import__("importlib.machinery").machinery.ModuleSpec("cupy", None)
-cupy.ndarray = type("ndarray", (), {})
-sys.modules["cupy"] = cupy
-print(xr.DataArray([1]).cupy.is_cupy, type(xr.Dataset().cupy).__module__)
+@pytest.mark.skipif(find_spec("cupy_xarray") is None, reason="cupy-xarray is not installed")
+@pytest.mark.parametrize("order", ["before", "between", "after"])
+def test_whenever_cupy_xarray_is_imported(order: str) -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import xarray as xr, standin_cupy
+from importlib.machinery import ModuleSpec
+standin_cupy.__spec__ = ModuleSpec("cupy", None)
+sys.modules["cupy"] = standin_cupy
+array, dataset = xr.DataArray([1]), xr.Dataset()
+if {order!r} == "before":
+    import cupy_xarray
+    array.cupy, dataset.cupy  # which xarray keeps on the object
+import xarray_tiffstack.backend
+if {order!r} == "between":
+    import cupy_xarray
+print(type(array.cupy).__module__, type(dataset.cupy).__module__, array.cupy.is_cupy)
+import cupy_xarray
+print(type(array.cupy).__module__, type(dataset.cupy).__module__, array.as_cupy().cupy.is_cupy)
 """
-    if find_spec("cupy_xarray") is None:
-        pytest.skip("cupy-xarray is not installed")
-    assert run(code) == "False cupy_xarray.accessors"
+    assert run(code).splitlines() == [f"{2 * 'xarray_tiffstack._cupy '}{x}" for x in (False, True)]

@@ -9,6 +9,7 @@ instead of a further layer on top. `source_of` finds it again in any array, unpi
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,9 +21,11 @@ from dask.base import tokenize
 from dask.blockwise import Blockwise, BlockwiseDep, blockwise
 from dask.highlevelgraph import HighLevelGraph
 
-from xarray_tiffstack import _tiff
+from xarray_tiffstack import _device, _tiff
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from xarray_tiffstack._tiff import Layout
 
 Key: TypeAlias = tuple[int | slice | np.ndarray, ...]
@@ -46,6 +49,8 @@ class FileGrid:
     planes: np.ndarray | None = None
     """Planes in the file of each cell, where some are known to hold fewer than `layout` says
     along its first axis; None in the cells of whole files."""
+    device: str | None = None
+    """Where blocks are read to, as `xarray_tiffstack._device` spells it; None is the host."""
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Identity in dask's key names; new for each opening, so that no stale result is reused."""
 
@@ -99,7 +104,7 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
         self.starts = tuple(np.cumsum((0, *along)).tolist() for along in chunks)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return self.grid.token, self.index, self.axes, self.chunks
+        return self.grid.token, self.grid.device, self.index, self.axes, self.chunks
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel with the files that are still needed, not with those that were selected from."""
@@ -135,6 +140,7 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
             tuple(kept.index(axis) for axis in self.axes),
             self.grid.fill_value,
             None if self.grid.planes is None else self._of_block(self.grid.planes, index),
+            self.grid.device,
         )
 
     def _of_block(self, cells: np.ndarray, index: list[Index]) -> np.ndarray:
@@ -149,12 +155,10 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
         name = f"tiffstack-{tokenize(self)}"
         dims = tuple(range(len(self.axes)))
         layer = blockwise(_run, name, dims, self, dims, numblocks={})
-        return da.Array(
-            HighLevelGraph.from_collections(name, layer),
-            name,
-            self.chunks,
-            meta=np.empty((0,) * len(dims), self.grid.layout.dtype),
-        )
+        empty, dtype, device = (0,) * len(dims), self.grid.layout.dtype, self.grid.device
+        meta = np.empty(empty, dtype) if device is None else _device.empty(empty, dtype, device)
+        graph = HighLevelGraph.from_collections(name, layer)
+        return da.Array(graph, name, self.chunks, meta=meta)
 
     def select(self, key: Key) -> da.Array:
         """Take part of the array: one int, slice or 1-d integer array a dimension, orthogonal."""
@@ -175,6 +179,16 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
         """Cut the array otherwise; a chunk reads its own part of the files and no more."""
         return Reads(self.grid, self.index, self.axes, chunks).array()
 
+    @property
+    def device(self) -> str | None:
+        """Where it is read to."""
+        return self.grid.device
+
+    def on(self, device: str | None) -> da.Array:
+        """Read to a device, or to the host."""
+        grid = replace(self.grid, device=device)
+        return Reads(grid, self.index, self.axes, self.chunks).array()
+
 
 @dataclass(frozen=True, eq=False)
 class _BlockRead:
@@ -186,40 +200,82 @@ class _BlockRead:
     order: tuple[int, ...]
     fill_value: float
     planes: np.ndarray | None
+    device: str | None
 
-    def run(self) -> np.ndarray:
-        inner = tuple(
+    @property
+    def inner(self) -> tuple[int, ...]:
+        """Shape of what is taken of one file."""
+        return tuple(
             len(range(length)[part]) if isinstance(part, slice) else len(part)
             for part, length in zip(self.selection, self.layout.shape, strict=True)
             if not isinstance(part, int)
         )
-        block = np.empty((*self.paths.shape, *inner), self.layout.dtype)
+
+    def run(self) -> Any:
+        shape = (*self.paths.shape, *self.inner)
+        if self.device is None:
+            block = np.empty(shape, self.layout.dtype)
+            self.fill(block)
+        else:
+            block = _device.upload(shape, self.layout.dtype, self.device, self._pieces(shape))
+        return block.transpose(self.order)
+
+    def fill(self, block: np.ndarray) -> None:
+        """Read into memory of the host; its axes are in the order of the grid's and a file's."""
         for cell, path in np.ndenumerate(self.paths):
             planes = None if self.planes is None else self.planes[cell]
             if path is None:
                 block[cell] = self.fill_value
             elif planes is not None:
-                block[cell] = self._read_short(path, int(planes), inner)
-            elif inner:
+                block[cell] = self._read_short(path, int(planes))
+            elif self.inner:
                 _tiff.read(path, self.layout, self.selection, out=block[cell])
             else:
                 block[cell] = _tiff.read(path, self.layout, self.selection)
-        return block.transpose(self.order)
 
-    def _read_short(self, path: str, planes: int, inner: tuple[int, ...]) -> np.ndarray:
+    def _pieces(self, shape: tuple[int, ...]) -> Iterator[_device.Piece]:
+        """Cut the block into reads of a few planes, one after the other in memory.
+
+        No plane is cut: of one that is compressed, a strip would be decoded for either piece.
+        """
+        axes = self.layout.axes
+        plane = next((i for i, axis in enumerate(axes) if axis in "yx"), len(axes))
+        across = sum(not isinstance(part, int) for part in self.selection[plane:])
+        most = _device.PIECE // self.layout.dtype.itemsize
+        for key in _cuts(shape, most, len(shape) - across):
+            part = self._part(key)
+            yield (*part.paths.shape, *part.inner), part.fill
+
+    def _part(self, key: tuple[int | slice, ...]) -> _BlockRead:
+        """Narrow the read to part of the block: an int or a slice along the first axes of it."""
+        cells = key[: self.paths.ndim]
+        within = iter(key[self.paths.ndim :])
+        selection = list(self.selection)
+        for axis, length in enumerate(self.layout.shape):
+            if not isinstance(part := selection[axis], int):
+                taken = range(length)[part] if isinstance(part, slice) else part
+                selection[axis] = _numpy_key(_compose(taken, next(within, slice(None))))
+        return replace(
+            self,
+            paths=np.array(self.paths[cells], object),
+            planes=None if self.planes is None else np.array(self.planes[cells], object),
+            selection=tuple(selection),
+        )
+
+    def _read_short(self, path: str, planes: int) -> np.ndarray:
         """Read a file that holds only the first `planes`; what it lacks is filled."""
         first, *rest = self.selection
         wanted = np.arange(self.layout.shape[0])[first]
         held = wanted < planes
         layout = replace(self.layout, shape=(planes, *self.layout.shape[1:]))
-        found = np.full(inner, self.fill_value, self.layout.dtype)
+        found = np.full(self.inner, self.fill_value, self.layout.dtype)
         if held.any():
             part = _tiff.read(path, layout, (wanted[held] if wanted.ndim else first, *rest))
             found[held if wanted.ndim else ...] = part
         return found
 
 
-def _run(read: _BlockRead) -> np.ndarray:
+def _run(read: _BlockRead) -> Any:
     return read.run()
 
 
@@ -231,6 +287,33 @@ def source_of(array: object) -> Reads | None:
     if not isinstance(layer, Blockwise):
         return None
     return next((dep for dep in layer.io_deps.values() if isinstance(dep, Reads)), None)
+
+
+def _cuts(shape: tuple[int, ...], most: int, axes: int) -> Iterator[tuple[int | slice, ...]]:
+    """Cut memory in C order into pieces of at most so many items, along the first so many axes.
+
+    Each is as long as can be, and ints before one slice; none is cut further than that.
+
+    Examples
+    --------
+    >>> list(_cuts((2, 3, 10), 20, 2))
+    [(0, slice(0, 2, None)), (0, slice(2, 3, None)), (1, slice(0, 2, None)), (1, slice(2, 3, None))]
+    >>> list(_cuts((2, 3, 10), 60, 2))
+    [(slice(0, 2, None),)]
+    """
+    if 0 in shape:
+        return
+    if not axes:
+        yield ()
+        return
+    item = math.prod(shape[1:])
+    if item > most and axes > 1:
+        for i in range(shape[0]):
+            yield from ((i, *rest) for rest in _cuts(shape[1:], most, axes - 1))
+        return
+    step = max(1, most // item)
+    for at in range(0, shape[0], step):
+        yield (slice(at, min(at + step, shape[0])),)
 
 
 def _compose(index: Index, part: int | slice | np.ndarray) -> Index:

@@ -60,6 +60,15 @@ class Tiles:
         """Cut the whole otherwise; each tile is read in the pieces that are asked for."""
         return _cut(self.tiles, chunks)
 
+    @property
+    def device(self) -> str | None:
+        """Where it is read to."""
+        return _reads(self.tiles.flat[0]).device
+
+    def on(self, device: str | None) -> da.Array:
+        """Read to a device, or to the host."""
+        return block(_map(lambda tile: _reads(tile).on(device), self.tiles), self.chunks)
+
 
 def block(tiles: np.ndarray, chunks: Chunks | None = None) -> da.Array:
     """Block tiles into one dask array, whose top layer remembers them.
@@ -274,6 +283,11 @@ def tiles_of(array: object) -> Tiles | None:
     """Find the tiles that a dask array was blocked from, None where it is no mere mosaic."""
     layer = array.dask.layers.get(array.name) if isinstance(array, da.Array) else None
     return layer.tiles if isinstance(layer, _Blocked) else None
+
+
+def files_of(array: object) -> Reads | Tiles | None:
+    """Find what a dask array reads of files, None where it is no mere view of them."""
+    return source_of(array) or tiles_of(array)
 
 
 def _reads(tile: da.Array) -> Reads:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
+from xarray_tiffstack import _device
 from xarray_tiffstack._conventions import (
     INFERRED,
     Convention,
@@ -44,6 +45,7 @@ class Options:
     overlap: float | Mapping[str, float] = 0
     pages: str | None = None
     validate: Literal["headers"] | None = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
         _one_of("missing", self.missing, ("fill", "raise"))
@@ -52,6 +54,7 @@ class Options:
         _one_of("validate", self.validate, (None, "headers"))
         if self.pages is not None and (not isinstance(self.pages, str) or self.pages in "yx"):
             raise ValueError(f"pages={self.pages!r} is no dimension for pages, as 'z' or 'time' is")
+        _device.check(self.device)
 
     def pages_of(self, convention: Convention | None) -> str:
         """Say what the pages of a file are, where it does not."""

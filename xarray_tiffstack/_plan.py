@@ -13,6 +13,8 @@ import numpy as np
 import zarr
 
 from xarray_tiffstack import _ome_zarr as ngff
+from xarray_tiffstack._device import on_host
+from xarray_tiffstack._mosaic import files_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,7 +100,7 @@ def prepared(ds: xr.Dataset, voxel_size: Mapping[str, float] | None = None) -> x
             "to_ome_zarr writes a Dataset whose one variable is 'image'; this one has "
             f"{', '.join(map(repr, ds.data_vars)) or 'none'}: take ds[['image']]"
         )
-    ds = ds.drop_encoding()
+    ds = _on_host(ds.drop_encoding())
     for axis, size in (voxel_size or {}).items():
         if axis not in ngff.SPACE or axis not in ds.dims or not size > 0:
             raise ValueError(
@@ -109,6 +111,16 @@ def prepared(ds: xr.Dataset, voxel_size: Mapping[str, float] | None = None) -> x
     kinds = ngff.axes(ds)
     outer = [d for d in ds["image"].dims if d not in kinds]
     return ds.transpose(*outer, *kinds, ...)
+
+
+def _on_host(ds: xr.Dataset) -> xr.Dataset:
+    """Bring the image to the host: files are read there, what was computed is copied by blocks."""
+    array = ds.variables["image"]._data
+    files = files_of(array)
+    if files is not None and files.device is not None:
+        return ds.assign(image=ds["image"].copy(data=files.on(None)))
+    copied = on_host(array)
+    return ds if copied is array else ds.assign(image=ds["image"].copy(data=copied))
 
 
 def make_settings(

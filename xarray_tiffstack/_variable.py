@@ -20,8 +20,7 @@ from xarray.core.indexing import (
     decompose_indexer,
 )
 
-from xarray_tiffstack._array import source_of
-from xarray_tiffstack._mosaic import tiles_of
+from xarray_tiffstack._mosaic import files_of
 
 if TYPE_CHECKING:
     from xarray_tiffstack._array import Key, Reads
@@ -86,7 +85,14 @@ class FileVariable(_UnwrappedVariable):
 
     @property
     def _files(self) -> Reads | Tiles | None:
-        return source_of(self._data) or tiles_of(self._data)
+        return files_of(self._data)
+
+    def on(self, device: str | None) -> FileVariable:
+        """Read to a device, or to the host; what is no mere view of files stays where it is."""
+        files = self._files
+        if files is None or files.device == device:
+            return self
+        return self._replace(data=files.on(device))
 
     def __getitem__(self, key: Any) -> FileVariable:
         """Select; see `xarray.Variable`."""

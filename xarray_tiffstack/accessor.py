@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from xarray_tiffstack._device import INSTALL
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -112,26 +114,33 @@ class TiffstackAccessor:
 
 
 class _CupyDoor:
-    """Imports cupy-xarray when ``.cupy`` is first asked for; its accessor then takes this place.
+    """Makes the accessor of `xarray_tiffstack._cupy`, which is cupy-xarray's, when it is asked for.
 
-    On the class it looks absent, so that cupy-xarray registers itself without a warning.
+    On the class it looks absent, so that cupy-xarray, imported sooner or later, puts its own in
+    this place without a warning. It asks for ``as_cupy`` only after that: then this comes back.
     """
 
-    def __get__(self, instance: object, owner: type) -> Any:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: xr.DataArray | xr.Dataset | None, owner: type) -> Any:
         if instance is None:
-            raise AttributeError(f"{owner.__name__}.cupy is registered by cupy-xarray")
+            _open_door()
+            raise AttributeError(f"{owner.__name__}.{self.name} is there on its instances")
         absent = [name for name in ("cupy", "cupy_xarray") if find_spec(name) is None]
         if absent:
-            raise ImportError(
-                f".cupy needs {' and '.join(absent)}: install cupy for your CUDA version "
-                "(pip install cupy-cuda12x, or cupy-cuda13x) and cupy-xarray "
-                '(pip install "xarray-tiffstack[gpu]")'
-            )
-        import cupy_xarray  # noqa: F401 - registers the accessor over this object
-
-        return instance.cupy  # type: ignore[attr-defined]
+            raise ImportError(f".{self.name} needs {' and '.join(absent)}: {INSTALL}")
+        accessor = import_module("xarray_tiffstack._cupy").accessor_of(instance)
+        return accessor if self.name == "cupy" else accessor.as_cupy
 
 
-for _cls in (xr.DataArray, xr.Dataset):
-    if not hasattr(_cls, "cupy"):
-        setattr(_cls, "cupy", _CupyDoor())  # noqa: B010 - unknown to the type of the class
+def _open_door() -> None:
+    """Put the doors in their places."""
+    for cls in (xr.DataArray, xr.Dataset):
+        for name, door in _DOORS.items():
+            if name == "cupy" or name not in vars(cls):
+                setattr(cls, name, door)
+
+
+_DOORS = {name: _CupyDoor(name) for name in ("cupy", "as_cupy")}
+_open_door()

@@ -43,6 +43,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         "pages",
         "group",
         "validate",
+        "device",
         "drop_variables",
     )
     supports_groups = True
@@ -66,6 +67,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         pages: str | None = None,
         group: str | None = None,
         validate: Literal["headers"] | None = None,
+        device: str | None = None,
         drop_variables: str | Iterable[str] | None = None,
     ) -> xr.Dataset:
         """Open a source as one labelled, lazy, dask-backed Dataset.
@@ -117,6 +119,9 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
             cannot be read count as missing, those with fewer planes are filled up, those of
             another shape or dtype are a sample of their own. By default one header is read, and
             a file that differs is an error when it is read.
+        device : str, optional
+            Where pixels are read to: the host, or ``"cuda"`` (``"cuda:1"``), a graphics card;
+            blocks are then cupy arrays. Labels stay on the host.
         drop_variables : str or iterable of str, optional
             Variables to leave out.
 
@@ -135,6 +140,8 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         ValueError
             A keyword has no such value, no name fits the pattern, or files cannot be placed
             without guessing.
+        ImportError, RuntimeError
+            A `device` was asked for, and cupy or the card is missing.
 
         Examples
         --------
@@ -165,6 +172,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
             overlap=overlap,
             pages=pages,
             validate=validate,
+            device=device,
         )
         return _dropped(open_one(filename_or_obj, options, group), drop_variables)
 
