@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pickle
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -28,7 +31,6 @@ from xarray_tiffstack._variable import FileVariable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PLANE = SHAPE[1] * SHAPE[2] * 2  # bytes
 
@@ -489,3 +491,56 @@ def test_all_samples_of_a_tree(tmp_path: Path) -> None:
         assert tree[sample].dataset.cupy.is_cupy
         found = tree[sample].image.isel(t=1).compute()
         np.testing.assert_array_equal(found.data.get(), pixels(1))
+
+
+# --- the benchmark --------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_benchmark_runs(tmp_path: Path, cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On minute files; that its lines run is all that is said."""
+    scipy = pytest.importorskip("scipy.ndimage")
+
+    class Filters:
+        @staticmethod
+        def gaussian_filter(block: Any, sigma: Any) -> Any:
+            return standin_cupy._late(lambda view: scipy.gaussian_filter(view, sigma), block)
+
+    root = Path(__file__).resolve().parents[1]
+    monkeypatch.syspath_prepend(str(root / "ci"))
+    monkeypatch.delitem(sys.modules, "bench.gpu", raising=False)
+    gpu = import_module("bench.gpu")
+    monkeypatch.delitem(sys.modules, "bench.gpu")
+    monkeypatch.setattr(gpu, "card_ndimage", Filters)
+    shop = import_module("bench.data").Workshop
+    monkeypatch.setattr(gpu, "Workshop", lambda folder, quick: shop(folder, True, small=True))
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gpu.sh", "--json", str(tmp_path / "build" / "gpu.json")])
+    page = tmp_path / "docs" / "gpu.md"
+    page.parent.mkdir()
+    page.write_text((root / "docs" / "gpu.md").read_text())
+    gpu.main()
+    written = page.read_text()
+    results = json.loads((tmp_path / "build" / "gpu.json").read_text())
+    for row in results["rows"]:
+        assert f"| {row['what']} |" in written
+        assert (row["reached"] is None) == (not row["target"])
+    assert len(results["rows"]) >= len(gpu.ROWS)
+    assert "card stand-in" in written
+    assert "Not run yet" not in written
+
+
+def test_the_contenders_of_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured only where it is installed is at least put together rightly."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "ci"))
+    pytest.importorskip("scipy")
+    gpu = import_module("bench.gpu")
+    monkeypatch.delitem(sys.modules, "bench.gpu")
+    for path, contiguous in ((tmp_path / "a.tif", True), (tmp_path / "b.tif", False)):
+        with tifffile.TiffWriter(path) as tif:
+            for plane in pixels(3):
+                tif.write(plane, contiguous=contiguous, photometric="minisblack", metadata=None)
+        found = gpu.runs(path)
+        assert (len(found) == 1) == contiguous
+        stored = b"".join(path.read_bytes()[at : at + n] for at, n in found)
+        assert stored == pixels(3).tobytes()

@@ -17,7 +17,6 @@ OTHERS = dict.fromkeys(
     ("seed script", "seed, shape known", "tifffile", "dask-image", "bioio", "tensorstore")
 ).keys()
 VERDICT = {True: "reached", False: "not reached", None: ""}
-_MARKED = "<!-- {0}: written by ci/bench.sh -->\n.*?<!-- end -->"
 
 
 def as_text(row: Row) -> str:
@@ -35,37 +34,43 @@ def as_text(row: Row) -> str:
 
 def rewrite(page: Path, rows: Mapping[str, Sequence[Row]], machine: Mapping[str, str]) -> None:
     """Replace the figures between the marks of the page; rows come by what measured them."""
-    text = page.read_text()
     every = [row for each in rows.values() for row in each]
     others = {name: [row for row in each if not row.target] for name, each in rows.items()}
     parts = {
         "machine": ", ".join(f"{name} {value}" for name, value in machine.items()) + ".",
-        "targets": _targets([row for row in every if row.target]),
+        "targets": targets_table([row for row in every if row.target]),
         "peers": _contenders([row for row in every if row.rounds.keys() & OTHERS]),
-        "files": _measured(others.get("open_many", ())),
-        "pages": _measured(others.get("longer_files", ())),
-        "compressed": _measured(
+        "files": measured_table(others.get("open_many", ())),
+        "pages": measured_table(others.get("longer_files", ())),
+        "compressed": measured_table(
             [*others.get("compressed_plane", ()), *others.get("compressed_pass", ())]
         ),
-        "writing": _measured(others.get("choices", ())),
+        "writing": measured_table(others.get("choices", ())),
     }
+    replace(page, parts, "ci/bench.sh")
+
+
+def replace(page: Path, parts: Mapping[str, str], script: str) -> None:
+    """Replace what a script wrote between the marks of a page."""
+    text = page.read_text()
     for name, part in parts.items():
-        marked = re.compile(_MARKED.format(name), re.DOTALL)
+        mark = f"<!-- {name}: written by {script} -->"
+        marked = re.compile(f"{re.escape(mark)}\n.*?<!-- end -->", re.DOTALL)
         if len(marked.findall(text)) != 1:
             raise ValueError(f"{page} has no one place for the figures {name!r}")
-        written = f"<!-- {name}: written by ci/bench.sh -->\n\n{part}\n\n<!-- end -->"
+        written = f"{mark}\n\n{part}\n\n<!-- end -->"
         text = marked.sub(lambda _, written=written: written, text)
     page.write_text(text)
 
 
-def _measured(rows: Sequence[Row]) -> str:
+def measured_table(rows: Sequence[Row]) -> str:
     """One line a row: what, measured."""
     lines = ["| what | measured |", "|---|---|"]
     lines += [f"| {row.what} | {row.measured} |" for row in rows]
     return "\n".join(lines)
 
 
-def _targets(rows: Sequence[Row]) -> str:
+def targets_table(rows: Sequence[Row]) -> str:
     """One line a row: what, to reach, measured, reached or not."""
     lines = ["| what | to reach | measured | |", "|---|---|---|---|"]
     lines += [f"| {r.what} | {r.target} | {r.measured} | {VERDICT[r.reached]} |" for r in rows]
