@@ -9,7 +9,7 @@
 # them measured too):
 #
 #   pip download --dest WHEELS hatchling editables ".[gpu]" "cupy-cuda12x[ctk]" pytest scipy \
-#       distributed imagecodecs zarrs
+#       distributed
 #
 # Runs the tests marked gpu, then the benchmark (4 GB of temporary disk, some minutes), which writes
 # build/gpu.json and the figures in docs/gpu.md.

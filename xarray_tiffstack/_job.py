@@ -584,8 +584,14 @@ class Job:
             with self._writing():
                 self.arrays[block.image, level][tuple(region.values())] = pixels
             sums[level] = checksum(pixels, sums[level])
-        limits = (np.nan, np.nan) if broken or not samples else _display_limits(samples)
-        return [*limits, *sums.values()]
+        return [*_display_limits(samples, self._has_holes(block, broken)), *sums.values()]
+
+    def _has_holes(self, block: Block, broken: set[Cell]) -> bool:
+        """Whether cells of a block are filled, for want of a file."""
+        cells = self._cells(block.image, self.region(block, 0))
+        return bool(broken) or (
+            self.paths is not None and not all(np.ravel(self.paths[cell]).all() for cell in cells)
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -830,9 +836,11 @@ def _compute(part: xr.Variable) -> np.ndarray:
     return np.ascontiguousarray(lazy.to_delayed().item().compute(scheduler="synchronous"))
 
 
-def _display_limits(samples: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Intensities below and above which one pixel in a thousand lies."""
-    sample = np.concatenate(samples)
+def _display_limits(samples: Sequence[np.ndarray], holes: bool) -> tuple[float, float]:
+    """Intensities below and above which one pixel in a thousand lies; what fills holes aside."""
+    sample = np.concatenate(samples) if samples else np.empty(0)
+    if holes:
+        sample = sample[sample != 0]
     if sample.dtype.kind not in "iuf" or not np.isfinite(sample).any():
         return np.nan, np.nan
     low, high = np.nanpercentile(sample, (0.1, 99.9))

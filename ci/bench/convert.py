@@ -103,7 +103,7 @@ def bare(folder: Path, store: Path) -> None:
 
 def convert_full(shop: Workshop) -> Iterator[Row]:
     """Write full resolution alone, and all levels."""
-    folder, out = shop.noisy, shop.folder
+    folder, out = shop.noisy_twice, shop.stores
     stores = {name: out / f"{i}.zarr" for i, name in enumerate((OURS, peers.SEED))}
     row = Row(
         "convert files of 316 MB, full resolution alone",
@@ -153,21 +153,38 @@ def convert_full(shop: Workshop) -> Iterator[Row]:
     yield memory
 
 
+def convert_many(shop: Workshop) -> Iterator[Row]:
+    """See whether memory grows with the number of files."""
+    few, many = (6, 30) if shop.small else (100, 1_000)
+    row = Row(f"memory of converting {many:,} files", f"that of {few}")
+    for files in (few, many):
+        store = shop.stores / "many.zarr"
+        _, peak, _ = alone(ours, shop.thin(files), store)
+        row.figures[f"peak bytes, {files} files"] = peak
+        emptied(store)
+    peaks = list(row.figures.values())
+    row.reached = peaks[1] <= 1.1 * peaks[0]
+    row.measured = f"{peaks[1] / 1e6:.0f} MB, of {few} {peaks[0] / 1e6:.0f} MB"
+    yield row
+
+
 def convert_planes(shop: Workshop) -> Iterator[Row]:
     """Convert files of a single plane."""
     count = 60 if shop.small else 2_000 if shop.quick else 20_000
     folder = shop.plane_files("frames", count, (512, 512))
     row = Row(f"convert {count:,} files of one plane", "half the rate of large files")
-    large = sum(path.stat().st_size for path in shop.noisy.iterdir())
+    large = sum(path.stat().st_size for path in shop.noisy_twice.iterdir())
     small = count * 512 * 512 * 2
     row.race(
         {
-            OURS: lambda: ours(folder, shop.folder / "frames.zarr", levels=1),
-            "large files": lambda: ours(shop.noisy, shop.folder / "large.zarr", levels=1),
+            OURS: lambda: ours(folder, shop.stores / "frames.zarr", levels=1),
+            "large files": lambda: ours(shop.noisy_twice, shop.stores / "large.zarr", levels=1),
         },
-        1,
+        3,
     )
-    share = (small / row.times[OURS]) / (large / row.times["large files"])
+    for name in ("frames", "large"):
+        emptied(shop.stores / f"{name}.zarr")
+    share = row.ratio("large files") * small / large
     row.reached = share >= 0.5
     row.measured = f"{share:.2f}x of it"
     yield row
@@ -188,10 +205,10 @@ def choices(shop: Workshop) -> Iterator[Row]:
         "default, a chunk a plane": {"chunks": flat},
         "default, columns of 64 x 64": {"chunks": deep},
     }
-    store = shop.folder / "choice.zarr"
+    store = shop.stores / "choice.zarr"
     for name, option in options.items():
         row = Row(f"write with {name}", "")
-        row.race({OURS: lambda option=option: ours(shop.noisy, store, levels=1, **option)}, 1)
+        row.race({OURS: lambda option=option: ours(shop.noisy, store, levels=1, **option)}, 3)
         image = xr.open_datatree(store, engine="zarr", chunks=None)["0"].image[0, 0]
         reads: dict[str, Callable[[], object]] = {
             "a plane": lambda image=image: image[len(image) // 2].values,
@@ -210,4 +227,4 @@ def choices(shop: Workshop) -> Iterator[Row]:
         yield row
 
 
-ROWS = (convert_full, convert_planes, choices)
+ROWS = (convert_full, convert_many, convert_planes, choices)

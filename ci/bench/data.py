@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice, product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +16,11 @@ import tifffile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PLANE = (1024, 768)
 STACK = (201, *PLANE)
 WAVELENGTHS = (488, 560, 642)
+STORES = 12 * 2**30  # bytes that all stores of the benchmark fit into
 LINKS = 50_000  # a file on ext4 has at most 65,000 names; one has those of several folders
 
 # How the planes of the compressed stacks are written; BigTIFF is uncompressed.
@@ -144,6 +147,32 @@ class Workshop:
             write(folder / name, noisy(self.shape[0], self.shape[1:], i))
             (folder / name).read_bytes()
         return folder
+
+    @cached_property
+    def noisy_twice(self) -> Path:
+        """The same under twice as many names."""
+        folder = self.folder / "noisy_twice"
+        folder.mkdir()
+        files = sorted(self.noisy.iterdir())
+        for i, name in enumerate(reference_names(2 * len(files) // 3)):
+            os.link(files[i % len(files)], folder / name)
+        return folder
+
+    @cached_property
+    def stores(self) -> Path:
+        """Where stores are written: in memory where there is room, so that no disk is measured."""
+        memory = Path("/dev/shm")
+        if not memory.is_dir() or shutil.disk_usage(memory).free < STORES:
+            return self.folder
+        self._in_memory = tempfile.TemporaryDirectory(prefix="tiffstack-bench-", dir=memory)
+        return Path(self._in_memory.name)
+
+    def thin(self, files: int) -> Path:
+        """Many files of four real planes, all links to one."""
+        path = self.folder / f"thin{files}.tif"
+        write(path, noisy(4, self.shape[1:]))
+        names = islice(reference_names(-(-files // 3)), files)
+        return link([path], self.folder / f"thin{files}", names)
 
     @cached_property
     def compressed(self) -> dict[str, Path]:
