@@ -179,6 +179,15 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
         """Cut the array otherwise; a chunk reads its own part of the files and no more."""
         return Reads(self.grid, self.index, self.axes, chunks).array()
 
+    def read_into(self, memory: np.ndarray) -> np.ndarray:
+        """Read the whole array into the beginning of memory of the host, past dask."""
+        whole = tuple((sum(along),) for along in self.chunks)
+        read = Reads(self.grid, self.index, self.axes, whole)[(0,) * len(whole)]
+        shape, dtype = (*read.paths.shape, *read.inner), self.grid.layout.dtype
+        block = memory[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        read.fill(block)
+        return block.transpose(read.order)
+
     @property
     def device(self) -> str | None:
         """Where it is read to."""

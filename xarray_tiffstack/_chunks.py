@@ -9,6 +9,7 @@ bytes are those that zarr would write (the tests compare them). Formats: Zarr 2 
 from __future__ import annotations
 
 import sys
+import threading
 from itertools import product
 from struct import pack
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -81,7 +82,7 @@ class Chunks:
 
     def __init__(self, folder: Path, array: zarr.Array[Any], codec: Any) -> None:
         self.folder = folder / "c" if array.metadata.zarr_format == 3 else folder
-        self.dtype, self.codec = array.dtype, codec
+        self.dtype, self.codec, self.local = array.dtype, codec, threading.local()
         self.chunk: tuple[int, ...] = array.chunks
         self.shard: tuple[int, ...] | None = array.shards
 
@@ -116,14 +117,18 @@ class Chunks:
 
     def _encode(self, pixels: np.ndarray) -> Any:
         """Bytes of a chunk, at the end of the array filled up; None where all pixels are 0."""
-        if pixels.shape != self.chunk:
-            whole = np.zeros(self.chunk, self.dtype)
+        whole = pixels
+        if pixels.shape != self.chunk or not pixels.flags.c_contiguous:
+            # Memory that is used again costs less than new memory, which has to be cleared first.
+            if not hasattr(self.local, "chunk"):
+                self.local.chunk = np.empty(self.chunk, self.dtype)
+            whole = self.local.chunk
+            if pixels.shape != self.chunk:
+                whole[...] = 0
             whole[tuple(map(slice, pixels.shape))] = pixels
-        else:
-            whole = np.ascontiguousarray(pixels)
         if not whole.view(bool).any():  # byte by byte: -0.0 is not 0
             return None
-        return whole.data.cast("B") if self.codec is None else self.codec.encode(whole)
+        return whole.tobytes() if self.codec is None else self.codec.encode(whole)
 
     def _decode(self, data: Any) -> np.ndarray:
         """Pixels of a chunk."""

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import shutil
+import threading
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import dask.array as da
-import google_crc32c
+import imagecodecs
 import numpy as np
 import xarray as xr
 import zarr
@@ -39,6 +40,7 @@ from xarray_tiffstack._chunks import Chunks, codec_of, write_file
 from xarray_tiffstack._grid import first_lines
 from xarray_tiffstack._plan import Pass, Settings
 from xarray_tiffstack._progress import progress as show_progress
+from xarray_tiffstack._variable import FileVariable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -54,7 +56,6 @@ Region: TypeAlias = dict[str, slice]
 NOTES = "tiffstack"  # root attribute and group of what this module knows of a store
 ENTRY = ("source", "failed", "low", "high")  # of the journal, before a checksum a level
 PIECE = 2**26  # bytes that are read and written at once, about
-CHECKED = 2**24  # bytes that are checksummed at once
 SAMPLE = 100_000  # bytes of a block, about, that its display limits are read off
 PROCESSORS = getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
@@ -105,7 +106,7 @@ class VerifyResult:
 def read_notes(target: Path | str | Store) -> dict[str, Any] | None:
     """Read what the root of a store says of itself; None where there is no store."""
     try:
-        attrs = zarr.open_group(target, mode="r").attrs
+        attrs = zarr.open_group(target, mode="r", use_consolidated=False).attrs
     except FileNotFoundError:
         return None
     notes: Any = attrs.get(NOTES, {})
@@ -135,6 +136,7 @@ class Job:
     def __init__(self, ds: xr.Dataset, target: Path | str | Store, settings: Settings) -> None:
         self.ds, self.target = ds, target
         self.source = ds["image"].variable
+        self.local = threading.local()
         self.growing = False  # whether time points will be added
         self.images = ngff.images(ds)
         self.failed: dict[Cell, Failure] = {}
@@ -247,6 +249,8 @@ class Job:
                 separator=".",  # one folder, however many blocks there are
             )
         notes = {"state": "writing", "settings": asdict(settings)}
+        if self.growing:
+            notes["growing"] = True
         self.root.update_attributes({**self._describe({}), NOTES: notes})
         self._consolidate()  # from here on others see one state of it, whatever grows
         if isinstance(target, Path):
@@ -265,7 +269,10 @@ class Job:
         """Write the coordinates of one level of one image, and the metadata of its pixels."""
         settings = self.settings
         path = f"{image.path}/{level}".lstrip("/")
-        self._labels(image, level).to_zarr(
+        ds = self.ds
+        if self.growing and "present" in ds.coords:  # others look at it before there are pixels
+            ds = ds.assign_coords(present=xr.zeros_like(ds["present"]))
+        self._labels(image, level, ds).to_zarr(
             self.root.store, group=path, mode="w", consolidated=False, zarr_format=self.format
         )
         shape, chunk, shard = settings.shape(level), settings.chunk(level), settings.shard(level)
@@ -285,7 +292,7 @@ class Job:
     def _labels(self, image: Image, level: int, ds: xr.Dataset | None = None) -> xr.Dataset:
         """Coordinates of one level of one image, as they are written."""
         ds = self.ds if ds is None else ds
-        labels = ngff.level_labels(ds.isel(image.at), self.settings.factors[level])
+        labels = ngff.level_labels(ngff.labels_of(ds, image), self.settings.factors[level])
         # Zarr 3 knows text of any length, and none of a fixed length.
         cast = {n: v.astype(object) for n, v in labels.coords.items() if v.dtype.kind in "UT"}
         if self.growing:  # a cell without a file may come, whose number is NaN
@@ -480,7 +487,7 @@ class Job:
         cells = self._cells(image, region)
         if broken.isdisjoint(cells):
             try:
-                return _compute(part)
+                return self._compute(part)
             except Exception as error:  # a damaged file can raise anything
                 if len(cells) == 1:
                     raise self._broken(cells[0], error, broken) from error
@@ -496,12 +503,26 @@ class Job:
             )
             if cell not in broken:
                 try:
-                    pixels[index] = _compute(part[index])
+                    pixels[index] = self._compute(part[index])
                 except Exception as error:
                     found = self._broken(cell, error, broken)
         if found is not None:
             raise found
         return pixels
+
+    def _compute(self, part: xr.Variable) -> np.ndarray:
+        """Read lazy pixels in this thread; what it read before may be gone then."""
+        if isinstance(part, FileVariable):
+            memory: np.ndarray = getattr(self.local, "memory", np.empty(0, np.uint8))
+            if memory.size < part.nbytes:
+                memory = self.local.memory = np.empty(part.nbytes, np.uint8)
+            if (pixels := part.read_into(memory)) is not None:
+                return np.ascontiguousarray(pixels)
+        lazy: Any = part.data
+        if isinstance(lazy, da.Array):
+            # As one delayed object: `compute` would copy its only chunk once more.
+            lazy = lazy.rechunk(-1).to_delayed().item().compute(scheduler="synchronous")
+        return np.ascontiguousarray(lazy)
 
     def _broken(self, cell: Cell, error: Exception, broken: set[Cell]) -> _Broken:
         """Note that the file of a cell is broken."""
@@ -535,8 +556,10 @@ class Job:
         regions = {level: self.region(block, level) for level in (reads, *below)}
         shape = [_length(along) for along in regions[reads].values()]
         first = [along.start for along in regions[reads].values()]
-        if below:
-            coarser = ngff.Coarser(shape, self.source.dtype, self._halved(reads, below[0]))
+        coarser: Any = getattr(self.local, "coarser", None)  # memory that is used again is cheaper
+        halved = self._halved(reads, below[0]) if below else []
+        if below and (coarser is None or (coarser.shape, coarser.halved) != (shape, halved)):
+            coarser = self.local.coarser = ngff.Coarser(shape, self.source.dtype, halved)
         for region, pixels in self._fine(block, broken):
             if reads in step.writes:
                 yield reads, region, pixels
@@ -580,7 +603,7 @@ class Job:
         for level, region, pixels in self._levels(block, broken):
             if level == step.reads:
                 sparse: Any = (..., *[slice(None, None, stride)] * min(3, pixels.ndim))
-                samples.append(pixels[sparse].ravel())
+                samples.append(pixels[sparse].flatten())
             with self._writing():
                 self.arrays[block.image, level][tuple(region.values())] = pixels
             sums[level] = checksum(pixels, sums[level])
@@ -625,13 +648,16 @@ class Job:
         """Write what is known only now: display limits and failures; then that it is whole."""
         if self.notes["state"] == "complete":
             return
-        if self.failed or self.notes.get("failed") or state == "writing":
+        before = self.notes
+        if self.failed or before.get("failed") or before.get("growing") or state == "writing":
             self._write_labels()
         described = self._describe(self._limits())
         self._consolidate()
         failed = sorted((asdict(f) for f in self.failed.values()), key=lambda f: f["path"])
-        notes = {"state": state, "failed": failed, "settings": asdict(self.settings)}
-        self.root.update_attributes({**described, NOTES: {**self.notes, **notes}})
+        notes = {**before, "state": state, "failed": failed, "settings": asdict(self.settings)}
+        if state == "complete":
+            notes.pop("growing", None)
+        self.root.update_attributes({**described, NOTES: notes})
 
     def _consolidate(self) -> None:
         """Gather all metadata in the root, where xarray looks for them first."""
@@ -807,14 +833,12 @@ def _kind(dtype: np.dtype[Any]) -> str:
 
 
 def checksum(pixels: np.ndarray, found: int = 0) -> int:
-    """CRC-32C of pixels in C order, going on from one before.
+    """CRC-32 of pixels in C order, going on from one before; as `zlib.crc32`, 20 times as fast.
 
-    The checksum that Zarr knows, and that processors compute.
+    Does not hold Python's lock, under which the other workers would wait.
     """
     flat: Any = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
-    for start in range(0, flat.size, CHECKED):  # other threads get their turn in between
-        found = google_crc32c.extend(found, flat[start : start + CHECKED])
-    return found
+    return int(imagecodecs.deflate_crc32(flat, found)) if flat.size else found
 
 
 def _summed(pieces: Iterable[np.ndarray]) -> int:
@@ -823,17 +847,6 @@ def _summed(pieces: Iterable[np.ndarray]) -> int:
     for pixels in pieces:
         found = checksum(pixels, found)
     return found
-
-
-def _compute(part: xr.Variable) -> np.ndarray:
-    """Read lazy pixels in this thread, into one piece of memory.
-
-    As one delayed object: `dask.array.Array.compute` would copy its only chunk once more.
-    """
-    if not isinstance(part.data, da.Array):
-        return np.ascontiguousarray(part.data)
-    lazy: Any = part.chunk(-1).data
-    return np.ascontiguousarray(lazy.to_delayed().item().compute(scheduler="synchronous"))
 
 
 def _display_limits(samples: Sequence[np.ndarray], holes: bool) -> tuple[float, float]:

@@ -158,7 +158,7 @@ def ome_xml(ds: xr.Dataset) -> bytes | None:
     }
     root = ElementTree.Element("OME", xmlns=OME_XML, Creator="xarray-tiffstack")
     for i, image in enumerate(held):
-        part = ds.isel(image.at)
+        part = labels_of(ds, image)
         about = {"ID": f"Pixels:{i}", "DimensionOrder": "XYZCT", "Type": kind}
         about |= {f"Size{axis}": str(size) for axis, size in sizes.items()}
         for axis, size in spacing(part).items():
@@ -169,7 +169,7 @@ def ome_xml(ds: xr.Dataset) -> bytes | None:
                 }
         element = ElementTree.SubElement(root, "Image", ID=f"Image:{image.path}", Name=image.name)
         pixels = ElementTree.SubElement(element, "Pixels", about)
-        for c, channel in enumerate(_omero(part, kinds, "0.5", {})["channels"]):
+        for c, channel in enumerate(_omero(ds, image, "0.5", {})["channels"]):
             about = {"ID": f"Channel:{i}:{c}", "Name": channel["label"], "SamplesPerPixel": "1"}
             ElementTree.SubElement(pixels, "Channel", about)
         ElementTree.SubElement(pixels, "MetadataOnly")
@@ -347,14 +347,13 @@ def _shaped(memory: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return memory[: math.prod(shape)].reshape(shape)
 
 
-def level_labels(ds: xr.Dataset, factors: Mapping[str, int]) -> xr.Dataset:
-    """Coordinates of a level: positions are averaged as the pixels are.
+def level_labels(labels: xr.Dataset, factors: Mapping[str, int]) -> xr.Dataset:
+    """Coordinates of a level, from those of one image: positions are averaged as the pixels are.
 
     Other coordinates that have a coarser axis (the path of each plane's file) have no meaning
     there and stay with full resolution.
     """
     coarser = {d for d, f in factors.items() if f > 1}
-    labels = ds.drop_vars("image")
     if not coarser:
         return labels
     labels = labels.drop_vars(
@@ -393,7 +392,7 @@ def image_attributes(
         Position of a channel -> the intensities to display from black to full colour.
     """
     kinds = axes(ds)
-    part = ds.isel(image.at)
+    part = labels_of(ds, image)
     step, start, unit = zip(
         *((1.0, 0.0, None) if t == "channel" else _spacing(part, d) for d, t in kinds.items()),
         strict=True,
@@ -435,7 +434,7 @@ def image_attributes(
                 "boundary": "trim",
             },
         }
-    block = {"multiscales": [multiscale], "omero": _omero(part, kinds, version, limits)}
+    block = {"multiscales": [multiscale], "omero": _omero(ds, image, version, limits)}
     return attributes(version, block)
 
 
@@ -488,28 +487,35 @@ def colour(wavelength: float) -> str:
     return "".join(f"{c:02X}" for c in rgb)
 
 
+def labels_of(ds: xr.Dataset, image: Image) -> xr.Dataset:
+    """Coordinates of one image."""
+    return ds.drop_vars("image").isel(image.at)
+
+
 def _omero(
-    part: xr.Dataset,
-    kinds: Mapping[str, str],
+    ds: xr.Dataset,
+    image: Image,
     version: NgffVersion,
     limits: Mapping[int, tuple[float, float]],
 ) -> dict[str, Any]:
     """Channel names, colours and contrast limits."""
-    dim = next((d for d, kind in kinds.items() if kind == "channel"), None)
-    dtype = part["image"].dtype
+    part, dtype = labels_of(ds, image), ds["image"].dtype
+    dim = next((d for d, kind in axes(ds).items() if kind == "channel"), None)
+    count = ds.sizes[dim] if dim else 1
     low, high = (0.0, 1.0)
     if dtype.kind in "iu":
         low, high = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+    known = part[[c for c in (dim, "wavelength") if c in part.coords]]
     channels = []
-    for i in range(part.sizes[dim] if dim else 1):
-        here = part.isel({dim: i}) if dim else part
+    for i in range(count):
+        here = known.isel({dim: i}, missing_dims="ignore") if dim else known
         name = here[dim].item() if dim in here.coords else i
         waves = [here[c] for c in (dim, "wavelength") if c in here.coords and not here[c].dims]
         wave = next(
             (float(w) for w in waves if w.attrs.get("units") == "nanometer" and w > 0), math.nan
         )
         start, end = limits.get(i, (low, high))
-        many = dim is not None and part.sizes[dim] > 1
+        many = count > 1
         channels.append(
             {
                 "label": f"{name} nm" if name == wave else str(name),

@@ -20,6 +20,7 @@ from xarray.core.indexing import (
     decompose_indexer,
 )
 
+from xarray_tiffstack._array import source_of
 from xarray_tiffstack._mosaic import files_of
 
 if TYPE_CHECKING:
@@ -93,6 +94,15 @@ class FileVariable(_UnwrappedVariable):
         if files is None or files.device == device:
             return self
         return self._replace(data=files.on(device))
+
+    def read_into(self, memory: np.ndarray) -> np.ndarray | None:
+        """Read all pixels at once into the beginning of some bytes of the host.
+
+        Memory that is used again costs less than new memory, which the kernel has to clear first.
+        None where the data are no view of files that are all laid out alike.
+        """
+        files = source_of(self._data)
+        return None if files is None else files.read_into(memory)
 
     def __getitem__(self, key: Any) -> FileVariable:
         """Select; see `xarray.Variable`."""
