@@ -8,6 +8,7 @@ bytes are those that zarr would write (the tests compare them). Formats: Zarr 2 
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from itertools import product
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import zarr
 
 Slices: TypeAlias = tuple[slice, ...]
+
+_own = threading.local()
 
 ABSENT = 2**64 - 1  # offset and size of a chunk that a shard lacks
 SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")  # Zarr 3 has names for Blosc's numbers
@@ -67,6 +70,18 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
     partial.replace(path)
 
 
+def _used_again(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """Array in this thread's own memory, which holds it until the next one is asked for.
+
+    It costs less than new memory, which the kernel has to clear first.
+    """
+    nbytes = math.prod(shape) * dtype.itemsize
+    memory: np.ndarray = getattr(_own, "memory", np.empty(0, np.uint8))
+    if memory.size < nbytes:
+        memory = _own.memory = np.empty(nbytes, np.uint8)
+    return memory[:nbytes].view(dtype).reshape(shape)
+
+
 class Chunks:
     """Pixels of an array, written in whole chunks, or shards; in any thread.
 
@@ -82,7 +97,7 @@ class Chunks:
 
     def __init__(self, folder: Path, array: zarr.Array[Any], codec: Any) -> None:
         self.folder = folder / "c" if array.metadata.zarr_format == 3 else folder
-        self.dtype, self.codec, self.local = array.dtype, codec, threading.local()
+        self.dtype, self.codec = array.dtype, codec
         self.chunk: tuple[int, ...] = array.chunks
         self.shard: tuple[int, ...] | None = array.shards
 
@@ -119,10 +134,7 @@ class Chunks:
         """Bytes of a chunk, at the end of the array filled up; None where all pixels are 0."""
         whole = pixels
         if pixels.shape != self.chunk or not pixels.flags.c_contiguous:
-            # Memory that is used again costs less than new memory, which has to be cleared first.
-            if not hasattr(self.local, "chunk"):
-                self.local.chunk = np.empty(self.chunk, self.dtype)
-            whole = self.local.chunk
+            whole = _used_again(self.chunk, self.dtype)
             if pixels.shape != self.chunk:
                 whole[...] = 0
             whole[tuple(map(slice, pixels.shape))] = pixels
