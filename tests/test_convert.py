@@ -177,11 +177,11 @@ def test_nothing_to_do_writes_nothing(acquisition, tmp_path):
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        ({"levels": 1}, "factors"),
+        ({"levels": 1}, "levels"),
         ({"chunks": {"z": 2}}, "chunks"),
         ({"compressors": None}, "compressors"),
         ({"shards": "auto"}, "shards"),
-        ({"voxel_size": {"z": 1}}, "labels"),
+        ({"voxel_size": {"z": 1}}, "voxel_size"),
         ({"ngff_version": "0.4"}, "ngff_version"),
     ],
 )
@@ -189,7 +189,7 @@ def test_another_setting_is_refused(shared_acquisition, tmp_path, options, name)
     ds, store = dataset(shared_acquisition), tmp_path / "store.zarr"
     to_ome_zarr(ds, store, levels=2)
     before = tree(store)
-    with pytest.raises(FileExistsError, match=rf"another .*{name}(?s:.*)overwrite=True"):
+    with pytest.raises(FileExistsError, match=rf"other .*{name}(?s:.*)overwrite=True"):
         to_ome_zarr(ds, store, **{"levels": 2, **options})
     assert tree(store) == before
     to_ome_zarr(ds, store, overwrite=True, **{"levels": 2, **options})
@@ -203,7 +203,7 @@ def test_another_source_is_refused(shared_acquisition, tmp_path):
     other = dataset(write_acquisition(tmp_path / "other"))
     with pytest.raises(FileExistsError, match="labels"):
         to_ome_zarr(other, store)
-    with pytest.raises(ValueError, match="another source"):
+    with pytest.raises(ValueError, match="other source"):
         verify(other, store)
     with pytest.raises(FileExistsError, match="labels"):
         to_ome_zarr(ds.isel(stack=[0, 2]), store)

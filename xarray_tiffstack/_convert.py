@@ -255,7 +255,7 @@ def verify(
     settings = Settings(**notes["settings"])
     ds = prepared(ds, settings.voxel_size)
     if differing := settings.differing(make_labels(ds, settings)):
-        raise ValueError(f"{store} was made from another source: {', '.join(differing)} differ")
+        raise ValueError(f"{store} was made from something else: other {', '.join(differing)}")
     job = Job(ds, target, settings)
     job.open()
     return job.verify(workers, progress, source=True)

@@ -191,7 +191,7 @@ class Job:
                     f"{len(changed)} files changed since they were written:\n{first_lines(changed)}"
                 ]
             elif reasons:
-                reasons = [f"it was made with another {', '.join(reasons)}"]
+                reasons = [f"it was made with other {', '.join(reasons)}"]
         if not overwrite:
             raise FileExistsError(
                 f"{self.target} is a store already, and {reasons[0]}\n"

@@ -27,6 +27,7 @@ CHUNK_DEPTH = 64  # planes a chunk, about
 CHUNK_PIXELS = 2**22  # pixels a chunk, about
 FEW_CHUNKS = 4  # of a coarser level along an axis are made equally long
 SMALL_BLOCK = 64 * 2**20  # smaller files are read and written several at a time, bytes
+WORDS = {"factors": "levels", "labels": "source, labels or voxel_size"}  # where fields are ours
 LARGE_BLOCK = 2**30  # larger files are read and written in parts, bytes
 
 
@@ -62,9 +63,10 @@ class Settings:
     """How the work is cut, which follows the chunks of the Dataset that began it."""
 
     def differing(self, other: Settings) -> list[str]:
-        """Names of the settings that differ."""
+        """Say in a user's words which settings differ."""
         compared = [f.name for f in fields(self) if f.compare]
-        return [name for name in compared if getattr(self, name) != getattr(other, name)]
+        found = [name for name in compared if getattr(self, name) != getattr(other, name)]
+        return [WORDS.get(name, name) for name in found]
 
     def shape(self, level: int) -> dict[str, int]:
 
