@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,12 +110,11 @@ def _every_store_is_valid() -> Iterator[None]:
 
 def validate(store: Path | str | Store) -> None:
     """Pass a store by yaozarrs and ome-zarr-models, where these are installed."""
-    with suppress(ImportError):
+    if find_spec("yaozarrs") and isinstance(store, Path):
         import yaozarrs
 
-        if isinstance(store, Path):
-            yaozarrs.validate_zarr_store(store)
-    with suppress(ImportError):
+        yaozarrs.validate_zarr_store(store)
+    if find_spec("ome_zarr_models"):
         from ome_zarr_models import open_ome_zarr
 
         group = zarr.open_group(store, mode="r")

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 Slices: TypeAlias = tuple[slice, ...]
 
-_own = threading.local()
-
 ABSENT = 2**64 - 1  # offset and size of a chunk that a shard lacks
 SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")  # Zarr 3 has names for Blosc's numbers
 
@@ -42,10 +40,12 @@ def codec_of(compressors: Sequence[Mapping[str, Any]] | None, dtype: np.dtype[An
         It is none of those that are written here: none, Blosc, Zstandard and gzip, or with Zarr 2
         any one of numcodecs.
     """
+    if sys.byteorder != "little" or dtype.kind not in "iuf":
+        raise NotImplementedError
     if not compressors:
         return None
     first, *more = compressors
-    if more or sys.byteorder != "little" or dtype.kind not in "iuf":
+    if more:
         raise NotImplementedError
     if "id" in first:  # of Zarr 2
         return numcodecs.get_codec(dict(first))
@@ -59,7 +59,7 @@ def codec_of(compressors: Sequence[Mapping[str, Any]] | None, dtype: np.dtype[An
     raise NotImplementedError
 
 
-def write_file(path: Path, data: bytes | memoryview) -> None:
+def write_file(path: Path, data: bytes) -> None:
     """Write a file of a store, and its folders; others see all of it or nothing."""
     partial = path.with_name(f"{path.name}.partial")
     try:
@@ -70,16 +70,20 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
     partial.replace(path)
 
 
-def _used_again(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """Array in this thread's own memory, which holds it until the next one is asked for.
+class Memory(threading.local):
+    """Memory of each thread that is used again: the kernel has to clear what is new."""
 
-    It costs less than new memory, which the kernel has to clear first.
-    """
-    nbytes = math.prod(shape) * dtype.itemsize
-    memory: np.ndarray = getattr(_own, "memory", np.empty(0, np.uint8))
-    if memory.size < nbytes:
-        memory = _own.memory = np.empty(nbytes, np.uint8)
-    return memory[:nbytes].view(dtype).reshape(shape)
+    held = np.empty(0, np.uint8)
+
+    def array(self, shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray:
+        """Give an array, in the place of the one that this thread was given before."""
+        nbytes = math.prod(shape) * dtype.itemsize
+        if self.held.size < nbytes:
+            self.held = np.empty(nbytes, np.uint8)
+        return self.held[:nbytes].view(dtype).reshape(shape)
+
+
+_scratch = Memory()
 
 
 class Chunks:
@@ -103,7 +107,7 @@ class Chunks:
 
     def __setitem__(self, region: Slices, pixels: np.ndarray) -> None:
         """Write a region that is made of whole stored objects, or reaches the end of the array."""
-        for index, inside, _ in _met(region, self.shard or self.chunk):
+        for index, inside, _ in met(region, self.shard or self.chunk):
             part = pixels[inside]
             data = self._encode(part) if self.shard is None else self._join(part)
             path = self._path(index)
@@ -115,7 +119,7 @@ class Chunks:
     def __getitem__(self, region: Slices) -> np.ndarray:
         """Read a region; what is not stored is 0."""
         pixels = np.empty([along.stop - along.start for along in region], self.dtype)
-        for index, inside, part in _met(region, self.shard or self.chunk):
+        for index, inside, part in met(region, self.shard or self.chunk):
             try:
                 data = self._path(index).read_bytes()
             except FileNotFoundError:
@@ -134,7 +138,7 @@ class Chunks:
         """Bytes of a chunk, at the end of the array filled up; None where all pixels are 0."""
         whole = pixels
         if pixels.shape != self.chunk or not pixels.flags.c_contiguous:
-            whole = _used_again(self.chunk, self.dtype)
+            whole = _scratch.array(self.chunk, self.dtype)
             if pixels.shape != self.chunk:
                 whole[...] = 0
             whole[tuple(map(slice, pixels.shape))] = pixels
@@ -152,9 +156,7 @@ class Chunks:
         assert self.shard is not None
         table = np.full((*self._counts, 2), ABSENT, "<u8")
         parts, end = [], 0
-        for index, inside, _ in _met(
-            tuple(map(slice, [0] * pixels.ndim, pixels.shape)), self.chunk
-        ):
+        for index, inside, _ in met(tuple(map(slice, [0] * pixels.ndim, pixels.shape)), self.chunk):
             data = self._encode(pixels[inside])
             if data is not None:
                 table[index] = end, len(data)
@@ -172,7 +174,7 @@ class Chunks:
         if pack("<I", google_crc32c.value(where)) != check:
             raise ValueError("the index of the shard is damaged")
         table = np.frombuffer(where, "<u8").reshape(*self._counts, 2)
-        for index, inside, local in _met(part, self.chunk):
+        for index, inside, local in met(part, self.chunk):
             start, length = map(int, table[index])
             if start == ABSENT:
                 out[inside] = 0
@@ -185,7 +187,7 @@ class Chunks:
         return tuple(n // by for n, by in zip(self.shard or self.chunk, self.chunk, strict=True))
 
 
-def _met(region: Slices, unit: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Slices, Slices]]:
+def met(region: Slices, unit: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Slices, Slices]]:
     """Objects of a regular grid that a region meets.
 
     Yields

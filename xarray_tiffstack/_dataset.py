@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xarray_tiffstack import _device, _tiff
+from xarray_tiffstack import _tiff
 from xarray_tiffstack._array import FileGrid
 from xarray_tiffstack._conventions import VOCABULARY, Convention
 from xarray_tiffstack._grid import Grid, first_lines, make_grid
@@ -79,7 +79,7 @@ def make_dataset(
         **{key: notes.settings.get(key) for key in ("z_motion", "stage_step", "stage_angle")},
     }
     variable = FileVariable(image.dims, image.array, {k: v for k, v in attrs.items() if v})
-    variable = variable.on(_device.check(options.device))
+    variable = variable.on(options.device)
     # Of the grid, and 1: any chunks= is then as good as any other, and xarray says nothing. Where
     # tiles are put together also their own: a chunk of all tiles would be too much.
     tiled = {axis: image.array.chunks[image.dims.index(axis)] for axis in image.lengths}

@@ -16,11 +16,10 @@ import json
 import math
 import os
 import shutil
-import threading
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +35,7 @@ from zarr.core.sync import sync
 from zarr.errors import ZarrUserWarning
 
 from xarray_tiffstack import _ome_zarr as ngff
-from xarray_tiffstack._chunks import Chunks, codec_of, write_file
+from xarray_tiffstack._chunks import Chunks, Memory, codec_of, met, write_file
 from xarray_tiffstack._grid import first_lines
 from xarray_tiffstack._plan import Pass, Settings
 from xarray_tiffstack._progress import progress as show_progress
@@ -136,7 +135,7 @@ class Job:
     def __init__(self, ds: xr.Dataset, target: Path | str | Store, settings: Settings) -> None:
         self.ds, self.target = ds, target
         self.source = ds["image"].variable
-        self.local = threading.local()
+        self.slab, self.coarse = Memory(), Memory()
         self.growing = False  # whether time points will be added
         self.images = ngff.images(ds)
         self.failed: dict[Cell, Failure] = {}
@@ -325,14 +324,16 @@ class Job:
             self.root[f"{NOTES}/pass{step}/entries"] for step in range(len(self.passes))
         ]
         self.arrays: dict[tuple[int, int], Any] = {}
+        folder = self.target if isinstance(self.target, Path) else None
+        try:
+            codec = codec_of(self.settings.compressors, self.source.dtype)
+        except NotImplementedError:
+            folder = None
         for i, image in enumerate(self.images):
             for level in range(len(self.settings.factors)):
                 path = f"{image.path}/{level}/image".lstrip("/")
-                self.arrays[i, level] = self._array(path)
-                if isinstance(self.target, Path):
-                    with suppress(NotImplementedError):
-                        codec = codec_of(self.settings.compressors, self.source.dtype)
-                        self.arrays[i, level] = Chunks(self.target / path, self._array(path), codec)
+                array = self._array(path)
+                self.arrays[i, level] = Chunks(folder / path, array, codec) if folder else array
 
     def _unfinished(self) -> list[Block]:
         """Blocks that are not whole, or hold files that could not be read."""
@@ -513,10 +514,8 @@ class Job:
     def _compute(self, part: xr.Variable) -> np.ndarray:
         """Read lazy pixels in this thread; what it read before may be gone then."""
         if isinstance(part, FileVariable):
-            memory: np.ndarray = getattr(self.local, "memory", np.empty(0, np.uint8))
-            if memory.size < part.nbytes:
-                memory = self.local.memory = np.empty(part.nbytes, np.uint8)
-            if (pixels := part.read_into(memory)) is not None:
+            pixels = part.read_into(self.slab.array([part.nbytes], np.dtype(np.uint8)))
+            if pixels is not None:
                 return np.ascontiguousarray(pixels)
         lazy: Any = part.data
         if isinstance(lazy, da.Array):
@@ -554,12 +553,11 @@ class Job:
         step = self.passes[block.step]
         reads, below = step.reads, [level for level in step.writes if level > step.reads]
         regions = {level: self.region(block, level) for level in (reads, *below)}
-        shape = [_length(along) for along in regions[reads].values()]
         first = [along.start for along in regions[reads].values()]
-        coarser: Any = getattr(self.local, "coarser", None)  # memory that is used again is cheaper
-        halved = self._halved(reads, below[0]) if below else []
-        if below and (coarser is None or (coarser.shape, coarser.halved) != (shape, halved)):
-            coarser = self.local.coarser = ngff.Coarser(shape, self.source.dtype, halved)
+        if below:
+            shape = [[_length(s) for s in regions[level].values()] for level in (reads, below[0])]
+            out = self.coarse.array(shape[1], self.source.dtype)
+            coarser = ngff.Coarser(shape[0], self._halved(reads, below[0]), out)
         for region, pixels in self._fine(block, broken):
             if reads in step.writes:
                 yield reads, region, pixels
@@ -646,9 +644,9 @@ class Job:
 
     def finish(self, state: Literal["writing", "complete"] = "complete") -> None:
         """Write what is known only now: display limits and failures; then that it is whole."""
-        if self.notes["state"] == "complete":
-            return
         before = self.notes
+        if before["state"] == "complete":
+            return
         if self.failed or before.get("failed") or before.get("growing") or state == "writing":
             self._write_labels()
         described = self._describe(self._limits())
@@ -786,17 +784,12 @@ class Job:
         for level, region, pixels in self._levels(block, broken):
             if level not in bad:
                 continue
-            unit = self.settings.unit(level)
             path = f"{self.images[block.image].path}/{level}/image".lstrip("/")
-            steps = [range(along.start, along.stop, unit[d]) for d, along in region.items()]
-            for starts in itertools.product(*steps):
+            unit = tuple(self.settings.unit(level).values())
+            for index, inside, _ in met(tuple(region.values()), unit):
                 at = tuple(
-                    slice(start, min(start + unit[d], region[d].stop))
-                    for d, start in zip(region, starts, strict=True)
-                )
-                inside = tuple(
-                    slice(s.start - region[d].start, s.stop - region[d].start)
-                    for d, s in zip(region, at, strict=True)
+                    slice(along.start + s.start, along.start + s.stop)
+                    for along, s in zip(region.values(), inside, strict=True)
                 )
                 try:
                     stored = self.arrays[block.image, level][at]
@@ -805,7 +798,7 @@ class Job:
                     reason = "other pixels"
                 except Exception as error:
                     reason = f"cannot be decoded: {error}"
-                key = "/".join(str(s.start // unit[d]) for d, s in zip(region, at, strict=True))
+                key = "/".join(map(str, index))
                 yield Difference(f"{path}{prefix}{key}", files, reason)
 
 

@@ -169,7 +169,7 @@ def ome_xml(ds: xr.Dataset) -> bytes | None:
                 }
         element = ElementTree.SubElement(root, "Image", ID=f"Image:{image.path}", Name=image.name)
         pixels = ElementTree.SubElement(element, "Pixels", about)
-        for c, channel in enumerate(_omero(ds, image, "0.5", {})["channels"]):
+        for c, channel in enumerate(_omero(ds, part, "0.5", {})["channels"]):
             about = {"ID": f"Channel:{i}:{c}", "Name": channel["label"], "SamplesPerPixel": "1"}
             ElementTree.SubElement(pixels, "Channel", about)
         ElementTree.SubElement(pixels, "MetadataOnly")
@@ -246,17 +246,16 @@ class Coarser:
     ----------
     shape
         Of the level above.
-    dtype
-        Of the pixels.
     halved
         Axes along which pairs are averaged.
+    out
+        The pixels, to be filled.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: np.dtype[Any], halved: Sequence[int]) -> None:
-        self.shape, self.halved = shape, halved
+    def __init__(self, shape: Sequence[int], halved: Sequence[int], out: np.ndarray) -> None:
+        self.shape, self.halved, self.pixels = shape, halved, out
         self.step = [2 if axis in halved else 1 for axis in range(len(shape))]
-        self.pixels = np.empty([n // by for n, by in zip(shape, self.step, strict=True)], dtype)
-        self.edge = self.pixels
+        self.edge = out
 
     def take(self, start: Sequence[int], pixels: np.ndarray) -> None:
         """Average a piece that begins where the one before ended, along one axis."""
@@ -295,10 +294,12 @@ def halve(pixels: np.ndarray, halved: Iterable[int], out: np.ndarray | None = No
     rows = max(1, CACHED // max(width, 1))
     spare = np.empty((2, math.prod(step) * rows * width), _wide(pixels.dtype))
     for *at, row in product(*map(range, outer), range(0, height, rows)):
-        piece = (*(slice(i, i + 1) for i in at), slice(row, min(row + rows, height)), slice(width))
-        fine = tuple(
-            slice(s.start and s.start * by, s.stop * by) for s, by in zip(piece, step, strict=True)
+        piece = (
+            *(slice(i, i + 1) for i in at),
+            slice(row, min(row + rows, height)),
+            slice(0, width),
         )
+        fine = tuple(slice(s.start * by, s.stop * by) for s, by in zip(piece, step, strict=True))
         coarse[piece] = _mean_of_pairs(pixels[fine], halved, spare)
     return coarse
 
@@ -434,7 +435,7 @@ def image_attributes(
                 "boundary": "trim",
             },
         }
-    block = {"multiscales": [multiscale], "omero": _omero(ds, image, version, limits)}
+    block = {"multiscales": [multiscale], "omero": _omero(ds, part, version, limits)}
     return attributes(version, block)
 
 
@@ -494,12 +495,12 @@ def labels_of(ds: xr.Dataset, image: Image) -> xr.Dataset:
 
 def _omero(
     ds: xr.Dataset,
-    image: Image,
+    part: xr.Dataset,
     version: NgffVersion,
     limits: Mapping[int, tuple[float, float]],
 ) -> dict[str, Any]:
-    """Channel names, colours and contrast limits."""
-    part, dtype = labels_of(ds, image), ds["image"].dtype
+    """Channel names, colours and contrast limits of the image that has the labels of a part."""
+    dtype = ds["image"].dtype
     dim = next((d for d, kind in axes(ds).items() if kind == "channel"), None)
     count = ds.sizes[dim] if dim else 1
     low, high = (0.0, 1.0)

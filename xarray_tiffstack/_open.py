@@ -54,7 +54,7 @@ class Options:
         _one_of("validate", self.validate, (None, "headers"))
         if self.pages is not None and (not isinstance(self.pages, str) or self.pages in "yx"):
             raise ValueError(f"pages={self.pages!r} is no dimension for pages, as 'z' or 'time' is")
-        _device.check(self.device)
+        object.__setattr__(self, "device", _device.check(self.device))
 
     def pages_of(self, convention: Convention | None) -> str:
         """Say what the pages of a file are, where it does not."""

@@ -27,8 +27,8 @@ CHUNK_DEPTH = 64  # planes a chunk, about
 CHUNK_PIXELS = 2**22  # pixels a chunk, about
 FEW_CHUNKS = 4  # of a coarser level along an axis are made equally long
 SMALL_BLOCK = 64 * 2**20  # smaller files are read and written several at a time, bytes
-WORDS = {"factors": "levels", "labels": "source, labels or voxel_size"}  # where fields are ours
 LARGE_BLOCK = 2**30  # larger files are read and written in parts, bytes
+WORDS = {"factors": "levels", "labels": "source, labels or voxel_size"}  # where fields are ours
 
 
 @dataclass(frozen=True)

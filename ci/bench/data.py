@@ -151,11 +151,15 @@ class Workshop:
     @cached_property
     def noisy_twice(self) -> Path:
         """The same under twice as many names."""
-        folder = self.folder / "noisy_twice"
+        return self.noisy_as("noisy_twice", 2 * len(list(self.noisy.iterdir())) // 3)
+
+    def noisy_as(self, name: str, stacks: int) -> Path:
+        """Make 3 channels x any number of stacks of the noisy files, in turn."""
+        folder = self.folder / name
         folder.mkdir()
         files = sorted(self.noisy.iterdir())
-        for i, name in enumerate(reference_names(2 * len(files) // 3)):
-            os.link(files[i % len(files)], folder / name)
+        for i, each in enumerate(reference_names(stacks)):
+            os.link(files[i % len(files)], folder / each)
         return folder
 
     @cached_property

@@ -25,7 +25,7 @@ import tifffile
 from scipy import ndimage
 
 from bench import peers
-from bench.data import Workshop, reference_names
+from bench.data import Workshop
 from bench.measure import OURS, Row, cores
 from bench.page import as_text, measured_table, replace, targets_table
 
@@ -211,13 +211,8 @@ def pass_over_many(shop: Workshop) -> Iterator[Row]:
 def many(shop: Workshop) -> Path:
     """The few noisy files under many names."""
     folder = shop.folder / "many"
-    if not folder.exists():
-        files = sorted(shop.noisy.iterdir())
-        names = list(reference_names(2 if shop.small else 8 if shop.quick else 27))
-        folder.mkdir()
-        for i, name in enumerate(names):
-            os.link(files[i % len(files)], folder / name)
-    return folder
+    stacks = 2 if shop.small else 8 if shop.quick else 27
+    return folder if folder.exists() else shop.noisy_as(folder.name, stacks)
 
 
 def _judge(row: Row, nbytes: int) -> None:
