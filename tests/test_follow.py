@@ -70,15 +70,19 @@ class Reader(threading.Thread):
         if self.seen and ds.sizes["stack"] < self.seen[-1]:
             self.wrong.append("the store became shorter")
         self.seen.append(ds.sizes["stack"])
-        for stack, channel in zip(*np.nonzero(ds.present.values), strict=True):
-            expected = pixels(channel * 5 + ds["stack"][stack].item())
-            if not np.array_equal(ds.image[stack, channel], expected):
-                self.wrong.append(f"other pixels in stack {stack}, channel {channel}")
+        self.compare(ds)
+        self.compare(xr.open_zarr(self.store, group="0", chunks=None).load())  # by the side door
         # A viewer, which knows nothing of labels, finds each cell whole or empty.
         for stack, channels in enumerate(zarr.open_array(self.store / "0/image", mode="r")[:]):
             for channel, found in enumerate(channels):
                 if found.any() and not np.array_equal(found, pixels(channel * 5 + stack)):
                     self.wrong.append(f"half of stack {stack}, channel {channel}")
+
+    def compare(self, ds: xr.Dataset) -> None:
+        for stack, channel in zip(*np.nonzero(ds.present.values), strict=True):
+            expected = pixels(channel * 5 + ds["stack"][stack].item())
+            if not np.array_equal(ds.image[stack, channel], expected):
+                self.wrong.append(f"other pixels in stack {stack}, channel {channel}")
 
 
 def followed(tmp_path: Path, order: list[tuple[int, int]], **options: Any) -> Reader:
@@ -204,6 +208,24 @@ def test_a_collection_grows(tmp_path: Path) -> None:
     assert xml.read_bytes() == (afterwards / "OME" / "METADATA.ome.xml").read_bytes()
     growth.take(ds)
     assert xml.read_text().count('SizeT="4"') == 2
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+@pytest.mark.parametrize("ended", [False, True])
+def test_readers_see_one_state_while_arrays_grow(tmp_path: Path, ended: bool, version: Any) -> None:
+    ds = xr.open_dataset(write_acquisition(tmp_path / "raw"), engine="tiffstack")
+    store, first = tmp_path / "store.zarr", ds.isel(stack=slice(2))
+    _Growth(store, {"ngff_version": version}, overwrite=False).take(first)
+    if ended:  # and then there is more all the same
+        to_ome_zarr(first, store, ngff_version=version)
+    job = make_job(ds, store, ngff_version=version)
+    job.growing = True
+    assert job.grow()
+    assert zarr.open_array(store / "0/image", mode="r").shape[0] == 5  # and the labels are two yet
+    seen = first.transpose("stack", "channel", ...).load()
+    for found in (xr.open_datatree(store, engine="zarr")["0"], xr.open_zarr(store, group="0")):
+        assert dict(found.sizes) == dict(seen.sizes)
+        np.testing.assert_array_equal(found.image, seen.image)
 
 
 def test_another_store_is_refused_at_once(tmp_path: Path) -> None:

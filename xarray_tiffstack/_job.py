@@ -153,6 +153,7 @@ class Job:
         self.settings = settings
         self.format: Literal[2, 3] = 3 if settings.ngff_version == "0.5" else 2
         self.axes = tuple(ngff.axes(self.ds))
+        self.levels = list(itertools.product(self.images, range(len(settings.factors))))
         self.passes = [Pass(**step) for step in settings.passes]
         self.grids = [
             tuple(-(-settings.shape(step.reads)[d] // step.block[d]) for d in self.axes)
@@ -229,11 +230,8 @@ class Job:
         for path, attrs in groups.items():
             if path:
                 self.root.require_group(path).update_attributes(attrs)
-        for image in self.images:
-            if image.path:
-                self.root.require_group(image.path)
-            for level in range(len(settings.factors)):
-                self._create_level(image, level)
+        for image, level in self.levels:
+            self._create_level(image, level)
         for step, grid in enumerate(self.grids):
             self.root.require_group(f"{NOTES}/pass{step}")
             entries = len(ENTRY) + len(self.passes[step].writes)
@@ -251,7 +249,7 @@ class Job:
         if self.growing:
             notes["growing"] = True
         self.root.update_attributes({**self._describe({}), NOTES: notes})
-        self._consolidate()  # from here on others see one state of it, whatever grows
+        self._consolidate(self.growing)  # from here on others see one state of it
         if isinstance(target, Path):
             fresh = target.with_name(f".{target.name}.new")
             shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
@@ -267,7 +265,7 @@ class Job:
     def _create_level(self, image: Image, level: int) -> None:
         """Write the coordinates of one level of one image, and the metadata of its pixels."""
         settings = self.settings
-        path = f"{image.path}/{level}".lstrip("/")
+        path = image.group(level)
         ds = self.ds
         if self.growing and "present" in ds.coords:  # others look at it before there are pixels
             ds = ds.assign_coords(present=xr.zeros_like(ds["present"]))
@@ -331,7 +329,7 @@ class Job:
             folder = None
         for i, image in enumerate(self.images):
             for level in range(len(self.settings.factors)):
-                path = f"{image.path}/{level}/image".lstrip("/")
+                path = f"{image.group(level)}/image"
                 array = self._array(path)
                 self.arrays[i, level] = Chunks(folder / path, array, codec) if folder else array
 
@@ -370,19 +368,19 @@ class Job:
         longer = stored.sizes | {time: self.settings.sizes[time]}
         if replace(stored, sizes=longer, labels=self.settings.labels) != self.settings:
             return None
-        places = [(image, level) for image in self.images for level in range(len(stored.factors))]
-        if not all(self._extends(image, level, time) for image, level in places):
+        if not all(self._extends(image, level, time) for image, level in self.levels):
             return None
         self._adopt(replace(self.settings, passes=stored.passes))
         self.root = zarr.open_group(self.target, mode="r+", use_consolidated=False)
-        if notes["state"] == "complete":
-            self._note(state="writing")
+        if not notes.get("growing"):
+            self._consolidate(levels=True)
+            self._note(state="writing", growing=True)
         for step, grid in enumerate(self.grids):
             self._array(f"{NOTES}/pass{step}/entries").resize(
                 (len(self.images), *grid, len(ENTRY) + len(self.passes[step].writes))
             )
-        for image, level in places:
-            path = f"{image.path}/{level}/image".lstrip("/")
+        for image, level in self.levels:
+            path = f"{image.group(level)}/image"
             self._array(path).resize(tuple(self.settings.shape(level).values()))
         self.open()
         entries: list[np.ndarray] = [journal[...] for journal in self.journals]
@@ -395,7 +393,7 @@ class Job:
 
     def _extends(self, image: Image, level: int, time: str) -> bool:
         """Whether a level of the store is the beginning of what it shall become."""
-        path = f"{image.path}/{level}".lstrip("/")
+        path = image.group(level)
         old = xr.open_zarr(self.target, group=path, chunks=None, consolidated=False)
         old, new = old.drop_vars("image").load(), self._labels(image, level)
         kinds = [
@@ -650,17 +648,22 @@ class Job:
         if self.failed or before.get("failed") or before.get("growing") or state == "writing":
             self._write_labels()
         described = self._describe(self._limits())
-        self._consolidate()
+        self._consolidate(levels=before.get("growing", False))
         failed = sorted((asdict(f) for f in self.failed.values()), key=lambda f: f["path"])
         notes = {**before, "state": state, "failed": failed, "settings": asdict(self.settings)}
         if state == "complete":
             notes.pop("growing", None)
         self.root.update_attributes({**described, NOTES: notes})
 
-    def _consolidate(self) -> None:
-        """Gather all metadata in the root, where xarray looks for them first."""
+    def _consolidate(self, levels: bool) -> None:
+        """Gather all metadata in the root, where xarray looks for them first.
+
+        Those of each level in its group, too, where a reader may look while its arrays grow.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ZarrUserWarning)  # that others do not know it
+            for image, level in self.levels if levels else ():
+                zarr.consolidate_metadata(self.root.store, path=image.group(level))
             self.root = zarr.consolidate_metadata(self.root.store)
 
     @property
@@ -713,17 +716,16 @@ class Job:
             for cell in self.failed:
                 present.values[cell] = False
             ds = ds.assign_coords(present=present)
-        for image in self.images:
-            for level in range(len(self.settings.factors)):
-                path = f"{image.path}/{level}".lstrip("/")
-                labels = self._labels(image, level, ds)
-                for name, values in labels.variables.items():
-                    array = self._array(f"{path}/{name}")
-                    if array.shape != values.shape:
-                        array.resize(values.shape)
-                    # Of text in another order than C, zarr 3.1 mixes up the items.
-                    array[...] = np.asarray(values.values, order="C")
-                self.root.require_group(path).update_attributes(labels.attrs)
+        for image, level in self.levels:
+            path = image.group(level)
+            labels = self._labels(image, level, ds)
+            for name, values in labels.variables.items():
+                array = self._array(f"{path}/{name}")
+                if array.shape != values.shape:
+                    array.resize(values.shape)
+                # Of text in another order than C, zarr 3.1 mixes up the items.
+                array[...] = np.asarray(values.values, order="C")
+            self.root.require_group(path).update_attributes(labels.attrs)
 
     # -- verification ---------------------------------------------------------------------
 
@@ -784,7 +786,7 @@ class Job:
         for level, region, pixels in self._levels(block, broken):
             if level not in bad:
                 continue
-            path = f"{self.images[block.image].path}/{level}/image".lstrip("/")
+            path = f"{self.images[block.image].group(level)}/image"
             unit = tuple(self.settings.unit(level).values())
             for index, inside, _ in met(tuple(region.values()), unit):
                 at = tuple(

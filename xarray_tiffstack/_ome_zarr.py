@@ -66,6 +66,10 @@ class Image:
     name: str
     """Its labels in words."""
 
+    def group(self, level: int) -> str:
+        """Path of the group of one of its levels."""
+        return f"{self.path}/{level}".lstrip("/")
+
 
 def images(ds: xr.Dataset) -> list[Image]:
     """List the images of a store, in the order of the labels.
