@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +36,12 @@ CODECS: dict[int, list[Any]] = {
         zarr.codecs.GzipCodec(level=4),
     ],
 }
+
+
+@pytest.fixture(autouse=True)
+def one_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gzip writes down in which second it compressed."""
+    monkeypatch.setattr(gzip, "time", SimpleNamespace(time=lambda: 0.0))
 
 
 def create(
