@@ -622,7 +622,7 @@ def test_command_with_broken_files(acquisition, tmp_path, capsys):
     (acquisition / reference_name(0, 2)).unlink()
     assert command("convert", acquisition, tmp_path / "a.zarr") == 3
     lines = capsys.readouterr().out.splitlines()
-    assert "1 files could not be read" in lines[-2]
+    assert "could not be read, filled: 1" in lines[-2]
     assert reference_name(0, 1) in lines[-1]
     assert command("convert", acquisition, tmp_path / "a.zarr") == 3
     with pytest.raises(OSError, match="strict"):

@@ -61,12 +61,12 @@ class Summary:
         if self.written < self.blocks:
             lines.append(f"{self.blocks - self.written} of {self.blocks} blocks were whole before")
         if self.missing:
-            lines.append(f"{self.missing} cells have no file; they are filled")
+            lines.append(f"cells without a file, filled: {self.missing}")
         if self.verified is not None:
             lines.append(str(self.verified))
         if self.failed:
             failed = [f"{failure.path}: {failure.error}" for failure in self.failed]
-            lines.append(f"{len(failed)} files could not be read and are filled:")
+            lines.append(f"files that could not be read, filled: {len(failed)}")
             lines.append(first_lines(failed))
         return "\n".join(lines)
 

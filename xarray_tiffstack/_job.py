@@ -99,7 +99,7 @@ class VerifyResult:
         if self.ok:
             return f"verified: all {self.blocks} blocks hold the pixels of their files"
         found = [f"{d.place}: {d.reason} ({', '.join(d.paths)})" for d in self.differences]
-        return f"{len(found)} differences in {self.blocks} blocks:\n{first_lines(found)}"
+        return f"differences in {self.blocks} blocks: {len(found)}\n{first_lines(found)}"
 
 
 def read_notes(target: Path | str | Store) -> dict[str, Any] | None:
