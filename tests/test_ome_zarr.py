@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from conftest import pixels, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xarray_tiffstack import _ome_zarr
+from xarray_tiffstack import _coarsen, _ome_zarr
+from xarray_tiffstack._coarsen import Coarser, halve
 from xarray_tiffstack._convert import to_ome_zarr
-from xarray_tiffstack._ome_zarr import Coarser, axes, colour, halve, level_factors, ome_xml
+from xarray_tiffstack._ome_zarr import axes, colour, level_factors, ome_xml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -251,15 +253,24 @@ def test_halve_averages_pairs(dtype, modulus):
     axis=st.integers(0, 2),
     cut=st.integers(1, 9),
     modulus=st.sampled_from([257, 8190, 65521]),
+    cached=st.sampled_from([1, 3, 2**18]),
 )
-def test_a_level_is_the_same_in_pieces(shape, halved, axis, cut, modulus):
+def test_a_level_is_the_same_in_pieces(shape, halved, axis, cut, modulus, cached):
+    shape = [1 if i < axis and i in halved else n for i, n in enumerate(shape)]
     fine = (pixels(0, shape, "uint32") * 7919 % modulus).astype("uint16")
     out = np.empty([n // 2 if i in halved else n for i, n in enumerate(shape)], fine.dtype)
-    coarser = Coarser(shape, sorted(halved), out)
-    for at in range(0, shape[axis], cut):
-        start = [at if i == axis else 0 for i in range(3)]
-        coarser.take(start, fine[(slice(None),) * axis + (slice(at, at + cut),)])
-    np.testing.assert_array_equal(coarser.pixels, halve(fine, halved))
+    coarser, seen = Coarser(shape, sorted(halved), out), []
+    with mock.patch.object(_coarsen, "CACHED", cached):
+        for *outer, at in np.ndindex(*shape[:axis], -(-shape[axis] // cut)):
+            piece = (*(slice(i, i + 1) for i in outer), slice(at * cut, (at + 1) * cut))
+            start = [*outer, at * cut] + [0] * (2 - axis)
+            coarser.take(start, fine[piece], lambda part: seen.append(part.ravel()))
+    windows = {"zyx"[i]: 2 for i in halved}
+    coarse = (
+        xr.Variable(tuple("zyx"), fine).astype(float).coarsen(windows, np.mean, boundary="trim")
+    )
+    np.testing.assert_array_equal(coarser.pixels, np.floor(coarse + 0.5))
+    np.testing.assert_array_equal(np.concatenate(seen), fine.ravel())
 
 
 @pytest.mark.parametrize(

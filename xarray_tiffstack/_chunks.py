@@ -16,6 +16,7 @@ from struct import pack
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import google_crc32c
+import imagecodecs
 import numcodecs
 import numpy as np
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Slices: TypeAlias = tuple[slice, ...]
 
 ABSENT = 2**64 - 1  # offset and size of a chunk that a shard lacks
+OVERHEAD = 16  # bytes by which Blosc can make a chunk longer (BLOSC_MAX_OVERHEAD in its blosc.h)
 SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")  # Zarr 3 has names for Blosc's numbers
 
 
@@ -48,10 +50,12 @@ def codec_of(compressors: Sequence[Mapping[str, Any]] | None, dtype: np.dtype[An
     if more:
         raise NotImplementedError
     if "id" in first:  # of Zarr 2
+        if first["id"] == "blosc" and first["shuffle"] >= 0:
+            return _Blosc(**{**first, "shuffle": SHUFFLES[first["shuffle"]]})
         return numcodecs.get_codec(dict(first))
     options = dict(first.get("configuration", {}))
     if first["name"] == "blosc":
-        return numcodecs.Blosc(**{**options, "shuffle": SHUFFLES.index(options["shuffle"])})
+        return _Blosc(**options)
     if first["name"] == "zstd":
         return numcodecs.Zstd(**options)
     if first["name"] == "gzip":
@@ -59,7 +63,7 @@ def codec_of(compressors: Sequence[Mapping[str, Any]] | None, dtype: np.dtype[An
     raise NotImplementedError
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes | np.ndarray) -> None:
     """Write a file of a store, and its folders; others see all of it or nothing."""
     partial = path.with_name(f"{path.name}.partial")
     try:
@@ -83,7 +87,34 @@ class Memory(threading.local):
         return self.held[:nbytes].view(dtype).reshape(shape)
 
 
-_scratch = Memory()
+class _Blosc:
+    """Blosc, which writes into memory that is used again, as numcodecs cannot."""
+
+    def __init__(
+        self, cname: str, clevel: int, shuffle: str, blocksize: int = 0, **others: object
+    ) -> None:
+        self.cname, self.clevel, self.shuffle, self.blocksize = cname, clevel, shuffle, blocksize
+
+    def encode(self, pixels: np.ndarray) -> Any:
+        """Bytes of a chunk, until the next one of this thread."""
+        room: Any = _encoded.array([pixels.nbytes + OVERHEAD], np.dtype(np.uint8))
+        return imagecodecs.blosc_encode(
+            pixels,
+            level=self.clevel,
+            compressor=self.cname,
+            shuffle=self.shuffle,
+            typesize=pixels.itemsize,
+            blocksize=self.blocksize,
+            numthreads=1,
+            out=room,
+        )
+
+    def decode(self, data: bytes) -> Any:
+        """Bytes of the pixels."""
+        return imagecodecs.blosc_decode(data, numthreads=1)
+
+
+_padded, _encoded = Memory(), Memory()
 
 
 class Chunks:
@@ -135,16 +166,19 @@ class Chunks:
         return self.folder.joinpath(*map(str, index))
 
     def _encode(self, pixels: np.ndarray) -> Any:
-        """Bytes of a chunk, at the end of the array filled up; None where all pixels are 0."""
+        """Bytes of a chunk, until the next one of this thread; None where all pixels are 0.
+
+        A chunk that reaches over the end of the array is filled up.
+        """
         whole = pixels
         if pixels.shape != self.chunk or not pixels.flags.c_contiguous:
-            whole = _scratch.array(self.chunk, self.dtype)
+            whole = _padded.array(self.chunk, self.dtype)
             if pixels.shape != self.chunk:
                 whole[...] = 0
             whole[tuple(map(slice, pixels.shape))] = pixels
         if not whole.view(bool).any():  # byte by byte: -0.0 is not 0
             return None
-        return whole.tobytes() if self.codec is None else self.codec.encode(whole)
+        return whole.reshape(-1).view(np.uint8) if self.codec is None else self.codec.encode(whole)
 
     def _decode(self, data: Any) -> np.ndarray:
         """Pixels of a chunk."""
@@ -160,7 +194,7 @@ class Chunks:
             data = self._encode(pixels[inside])
             if data is not None:
                 table[index] = end, len(data)
-                parts.append(data)
+                parts.append(bytes(data))
                 end += len(data)
         if not parts:
             return None

@@ -36,6 +36,7 @@ from zarr.errors import ZarrUserWarning
 
 from xarray_tiffstack import _ome_zarr as ngff
 from xarray_tiffstack._chunks import Chunks, Memory, codec_of, met, write_file
+from xarray_tiffstack._coarsen import Coarser, halve
 from xarray_tiffstack._grid import first_lines
 from xarray_tiffstack._plan import Pass, Settings
 from xarray_tiffstack._progress import progress as show_progress
@@ -135,7 +136,7 @@ class Job:
     def __init__(self, ds: xr.Dataset, target: Path | str | Store, settings: Settings) -> None:
         self.ds, self.target = ds, target
         self.source = ds["image"].variable
-        self.slab, self.coarse = Memory(), Memory()
+        self.slab = Memory()
         self.growing = False  # whether time points will be added
         self.images = ngff.images(ds)
         self.failed: dict[Cell, Failure] = {}
@@ -154,6 +155,7 @@ class Job:
         self.format: Literal[2, 3] = 3 if settings.ngff_version == "0.5" else 2
         self.axes = tuple(ngff.axes(self.ds))
         self.levels = list(itertools.product(self.images, range(len(settings.factors))))
+        self.coarse = [Memory() for _ in settings.factors]
         self.passes = [Pass(**step) for step in settings.passes]
         self.grids = [
             tuple(-(-settings.shape(step.reads)[d] // step.block[d]) for d in self.axes)
@@ -542,31 +544,39 @@ class Job:
             else:
                 yield region, self._read(block.image, region, broken)
 
-    def _levels(self, block: Block, broken: set[Cell]) -> Iterator[tuple[int, Region, np.ndarray]]:
+    def _levels(
+        self,
+        block: Block,
+        broken: set[Cell],
+        see: Callable[[np.ndarray], None] = lambda pixels: None,
+    ) -> Iterator[tuple[int, Region, np.ndarray]]:
         """Pixels of each level that a block writes: the level, where, and what.
 
         Full resolution comes piece by piece as it is read, and the level below it is averaged
-        meanwhile; of that and the coarser ones each is one piece.
+        meanwhile; of that and the coarser ones each is one piece. `see` is given what is read in
+        C order, in parts that are in the cache just then.
         """
         step = self.passes[block.step]
         reads, below = step.reads, [level for level in step.writes if level > step.reads]
         regions = {level: self.region(block, level) for level in (reads, *below)}
-        first = [along.start for along in regions[reads].values()]
+        shapes = {level: [_length(s) for s in regions[level].values()] for level in regions}
+        dtype = self.source.dtype
+        coarse = {level: self.coarse[level].array(shapes[level], dtype) for level in below}
         if below:
-            shape = [[_length(s) for s in regions[level].values()] for level in (reads, below[0])]
-            out = self.coarse.array(shape[1], self.source.dtype)
-            coarser = ngff.Coarser(shape[0], self._halved(reads, below[0]), out)
+            coarser = Coarser(shapes[reads], self._halved(reads, below[0]), coarse[below[0]])
+        first = [along.start for along in regions[reads].values()]
         for region, pixels in self._fine(block, broken):
             if reads in step.writes:
                 yield reads, region, pixels
             if below:
                 start = [along.start - at for along, at in zip(region.values(), first, strict=True)]
-                coarser.take(start, pixels)
+                coarser.take(start, pixels, see)
+            else:
+                see(pixels)
         for finer, level in pairwise((reads, *below)):
-            pixels = (
-                coarser.pixels if finer == reads else ngff.halve(pixels, self._halved(finer, level))
-            )
-            yield level, regions[level], pixels
+            if finer != reads:
+                halve(coarse[finer], self._halved(finer, level), coarse[level])
+            yield level, regions[level], coarse[level]
 
     def _halved(self, finer: int, coarser: int) -> list[int]:
         """Positions of the axes along which a level averages pairs of the one above."""
@@ -593,17 +603,23 @@ class Job:
     def _transfer(self, block: Block, broken: set[Cell]) -> list[float]:
         """Write the levels of a block; returns display limits, and a checksum a level."""
         step = self.passes[block.step]
-        sums = dict.fromkeys(step.writes, 0)
+        sums = dict.fromkeys((step.reads, *step.writes), 0)
         samples = []
         stride = max(1, round((self.nbytes(block) / SAMPLE) ** (1 / 3)))
-        for level, region, pixels in self._levels(block, broken):
+
+        def see(pixels: np.ndarray) -> None:
+            sums[step.reads] = checksum(pixels, sums[step.reads])
+
+        for level, region, pixels in self._levels(block, broken, see):
             if level == step.reads:
                 sparse: Any = (..., *[slice(None, None, stride)] * min(3, pixels.ndim))
                 samples.append(pixels[sparse].flatten())
             with self._writing():
                 self.arrays[block.image, level][tuple(region.values())] = pixels
-            sums[level] = checksum(pixels, sums[level])
-        return [*_display_limits(samples, self._has_holes(block, broken)), *sums.values()]
+            if level != step.reads:
+                sums[level] = checksum(pixels)
+        limits = _display_limits(samples, self._has_holes(block, broken))
+        return [*limits, *(sums[level] for level in step.writes)]
 
     def _has_holes(self, block: Block, broken: set[Cell]) -> bool:
         """Whether cells of a block are filled, for want of a file."""

@@ -11,14 +11,14 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import xarray as xr
 
@@ -28,7 +28,6 @@ SPACE = ("z", "y", "x")
 TIME = ("time", "stack", "iter", "t", "frame")  # what counts time, the first of them that varies
 SMALL_PLANE = 256  # the coarsest level's planes fit a square of this side
 SHORT_AXIS = 64  # an axis of z at most this long is not halved: it is thin already
-CACHED = 2**16  # pixels that are averaged at once
 UNITS = ("nanometer", "micrometer", "millimeter", "millisecond", "second", "minute", "hour")
 OME_XML = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 OME_LENGTHS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm"}
@@ -241,115 +240,6 @@ def level_factors(
             raise ValueError(f"levels={levels}: after {len(factors)} nothing is left to halve")
         factors.append({axis: f * (2 if axis in halved else 1) for axis, f in factors[-1].items()})
     return factors
-
-
-class Coarser:
-    """A level in the making: takes the one above it piece by piece, and averages pairs.
-
-    Parameters
-    ----------
-    shape
-        Of the level above.
-    halved
-        Axes along which pairs are averaged.
-    out
-        The pixels, to be filled.
-    """
-
-    def __init__(self, shape: Sequence[int], halved: Sequence[int], out: np.ndarray) -> None:
-        self.shape, self.halved, self.pixels = shape, halved, out
-        self.step = [2 if axis in halved else 1 for axis in range(len(shape))]
-        self.edge = out
-
-    def take(self, start: Sequence[int], pixels: np.ndarray) -> None:
-        """Average a piece that begins where the one before ended, along one axis."""
-        start = list(start)
-        for axis in self.halved:
-            before = (slice(None),) * axis
-            if start[axis] % 2:  # its first pixels make pairs with the last ones before
-                pair = np.concatenate([self.edge, pixels[(*before, slice(1))]], axis)
-                self._average([*start[:axis], start[axis] - 1, *start[axis + 1 :]], pair)
-                start[axis] += 1
-                pixels = pixels[(*before, slice(1, None))]
-            end = start[axis] + pixels.shape[axis]
-            if end % 2 and end < self.shape[axis]:
-                self.edge = pixels[(*before, slice(-1, None))].copy()
-        self._average(start, pixels)
-
-    def _average(self, start: Sequence[int], pixels: np.ndarray) -> None:
-        part = tuple(
-            slice(at // by, (at + n) // by)
-            for at, by, n in zip(start, self.step, pixels.shape, strict=True)
-        )
-        halve(pixels, self.halved, self.pixels[part])
-
-
-def halve(pixels: np.ndarray, halved: Iterable[int], out: np.ndarray | None = None) -> np.ndarray:
-    """Average pairs along some axes; an odd last one is left out, integers are rounded half up.
-
-    Goes through the array in pieces that stay in the processor's cache, by way of the same memory
-    again and again: a whole-array mean is ten times slower, fresh memory five times.
-    """
-    halved = sorted(halved)
-    step = tuple(2 if axis in halved else 1 for axis in range(pixels.ndim))
-    shape = [n // by for n, by in zip(pixels.shape, step, strict=True)]
-    coarse = np.empty(shape, pixels.dtype) if out is None else out
-    *outer, height, width = shape
-    rows = max(1, CACHED // max(width, 1))
-    spare = np.empty((2, math.prod(step) * rows * width), _wide(pixels.dtype))
-    for *at, row in product(*map(range, outer), range(0, height, rows)):
-        piece = (
-            *(slice(i, i + 1) for i in at),
-            slice(row, min(row + rows, height)),
-            slice(0, width),
-        )
-        fine = tuple(slice(s.start * by, s.stop * by) for s, by in zip(piece, step, strict=True))
-        coarse[piece] = _mean_of_pairs(pixels[fine], halved, spare)
-    return coarse
-
-
-def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Type that holds sums of a few pixels; of 64-bit integers none of integers does."""
-    if dtype.kind in "iub" and dtype.itemsize <= 4:
-        return np.dtype(f"{dtype.kind.replace('b', 'u')}{2 * dtype.itemsize}")
-    return np.dtype(f"f{max(4, dtype.itemsize)}")
-
-
-def _mean_of_pairs(pixels: np.ndarray, halved: Sequence[int], spare: np.ndarray) -> np.ndarray:
-    """Mean over pairs along some axes, of even length each, computed in spare memory."""
-    wide, order = spare.dtype, halved[::-1]
-    unsigned = pixels.dtype.kind == wide.kind == "u"
-    if unsigned and int(pixels.max(initial=0)) + 1 <= np.iinfo(pixels.dtype).max >> len(halved):
-        # Sums fit into the type of the pixels, and are made from the outermost axis on: the
-        # innermost, which is slow, comes last. A camera of 12 bits is never beyond that.
-        wide, order = pixels.dtype, halved
-    here, other = spare.view(wide)
-    total = pixels
-    for axis in order:
-        if axis == pixels.ndim - 1 and unsigned and wide != pixels.dtype:
-            # Both pixels of a pair at once, as one number of twice their size: twice as fast.
-            row = pixels if pixels.strides[-1] == pixels.itemsize else np.ascontiguousarray(pixels)
-            both = row.view(wide)
-            low = np.bitwise_and(both, np.iinfo(pixels.dtype).max, out=_shaped(other, both.shape))
-            high = np.right_shift(both, 8 * pixels.itemsize, out=_shaped(here, both.shape))
-            total = np.add(high, low, out=high)
-        else:
-            first, second = (total[(slice(None),) * axis + (slice(i, None, 2),)] for i in (0, 1))
-            total = np.add(first, second, out=_shaped(here, first.shape), dtype=wide)
-        here, other = other, here
-    if wide.kind in "iu":
-        total += (1 << len(halved)) // 2
-        total >>= len(halved)
-    else:
-        total /= 1 << len(halved)
-        if pixels.dtype.kind != "f":
-            total = np.floor(total + 0.5)
-    return total
-
-
-def _shaped(memory: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Array of some shape at the beginning of memory."""
-    return memory[: math.prod(shape)].reshape(shape)
 
 
 def level_labels(labels: xr.Dataset, factors: Mapping[str, int]) -> xr.Dataset:
