@@ -63,8 +63,8 @@ def codec_of(compressors: Sequence[Mapping[str, Any]] | None, dtype: np.dtype[An
     raise NotImplementedError
 
 
-def write_file(path: Path, data: bytes | np.ndarray) -> None:
-    """Write a file of a store, and its folders; others see all of it or nothing."""
+def write_file(path: Path, data: Any) -> None:
+    """Write bytes to a file of a store, and make its folders; others see all of it or nothing."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_bytes(data)
@@ -98,7 +98,8 @@ class _Blosc:
     def encode(self, pixels: np.ndarray) -> Any:
         """Bytes of a chunk, until the next one of this thread."""
         room: Any = _encoded.array([pixels.nbytes + OVERHEAD], np.dtype(np.uint8))
-        return imagecodecs.blosc_encode(
+        encode: Any = imagecodecs.blosc_encode  # whose types differ from version to version
+        return encode(
             pixels,
             level=self.clevel,
             compressor=self.cname,
