@@ -50,17 +50,25 @@ def codec_of(compressors: Sequence[Mapping[str, Any]] | None, dtype: np.dtype[An
     if more:
         raise NotImplementedError
     if "id" in first:  # of Zarr 2
-        if first["id"] == "blosc" and first["shuffle"] >= 0:
-            return _Blosc(**{**first, "shuffle": SHUFFLES[first["shuffle"]]})
+        options = dict(first)
+        if options.pop("id") == "blosc":
+            return _blosc(options, dtype)
         return numcodecs.get_codec(dict(first))
     options = dict(first.get("configuration", {}))
     if first["name"] == "blosc":
-        return _Blosc(**options)
+        return _blosc({**options, "shuffle": SHUFFLES.index(options["shuffle"])}, dtype)
     if first["name"] == "zstd":
         return numcodecs.Zstd(**options)
     if first["name"] == "gzip":
         return numcodecs.GZip(**options)
     raise NotImplementedError
+
+
+def _blosc(options: Mapping[str, Any], dtype: np.dtype[Any]) -> Any:
+    """Blosc with options of numcodecs, which does itself what imagecodecs has no option for."""
+    codec = numcodecs.Blosc(**options)
+    common = options["shuffle"] >= 0 and options.get("typesize") in (None, dtype.itemsize)
+    return _Blosc(codec) if common else codec
 
 
 def write_file(path: Path, data: Any) -> None:
@@ -90,10 +98,8 @@ class Memory(threading.local):
 class _Blosc:
     """Blosc, which writes into memory that is used again, as numcodecs cannot."""
 
-    def __init__(
-        self, cname: str, clevel: int, shuffle: str, blocksize: int = 0, **others: object
-    ) -> None:
-        self.cname, self.clevel, self.shuffle, self.blocksize = cname, clevel, shuffle, blocksize
+    def __init__(self, codec: numcodecs.Blosc) -> None:
+        self.codec = codec
 
     def encode(self, pixels: np.ndarray) -> Any:
         """Bytes of a chunk, until the next one of this thread."""
@@ -101,11 +107,11 @@ class _Blosc:
         encode: Any = imagecodecs.blosc_encode  # whose types differ from version to version
         return encode(
             pixels,
-            level=self.clevel,
-            compressor=self.cname,
-            shuffle=self.shuffle,
+            level=self.codec.clevel,
+            compressor=self.codec.cname,
+            shuffle=self.codec.shuffle,
             typesize=pixels.itemsize,
-            blocksize=self.blocksize,
+            blocksize=self.codec.blocksize,
             numthreads=1,
             out=room,
         )
