@@ -154,7 +154,7 @@ class Job:
         self.settings = settings
         self.format: Literal[2, 3] = 3 if settings.ngff_version == "0.5" else 2
         self.axes = tuple(ngff.axes(self.ds))
-        self.levels = list(itertools.product(self.images, range(len(settings.factors))))
+        self.places = list(itertools.product(self.images, range(len(settings.factors))))
         self.coarse = [Memory() for _ in settings.factors]
         self.passes = [Pass(**step) for step in settings.passes]
         self.grids = [
@@ -232,7 +232,7 @@ class Job:
         for path, attrs in groups.items():
             if path:
                 self.root.require_group(path).update_attributes(attrs)
-        for image, level in self.levels:
+        for image, level in self.places:
             self._create_level(image, level)
         for step, grid in enumerate(self.grids):
             self.root.require_group(f"{NOTES}/pass{step}")
@@ -251,7 +251,7 @@ class Job:
         if self.growing:
             notes["growing"] = True
         self.root.update_attributes({**self._describe({}), NOTES: notes})
-        self._consolidate(self.growing)  # from here on others see one state of it
+        self._consolidate(levels=self.growing)  # from here on others see one state of it
         if isinstance(target, Path):
             fresh = target.with_name(f".{target.name}.new")
             shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
@@ -370,7 +370,7 @@ class Job:
         longer = stored.sizes | {time: self.settings.sizes[time]}
         if replace(stored, sizes=longer, labels=self.settings.labels) != self.settings:
             return None
-        if not all(self._extends(image, level, time) for image, level in self.levels):
+        if not all(self._extends(image, level, time) for image, level in self.places):
             return None
         self._adopt(replace(self.settings, passes=stored.passes))
         self.root = zarr.open_group(self.target, mode="r+", use_consolidated=False)
@@ -381,7 +381,7 @@ class Job:
             self._array(f"{NOTES}/pass{step}/entries").resize(
                 (len(self.images), *grid, len(ENTRY) + len(self.passes[step].writes))
             )
-        for image, level in self.levels:
+        for image, level in self.places:
             path = f"{image.group(level)}/image"
             self._array(path).resize(tuple(self.settings.shape(level).values()))
         self.open()
@@ -678,7 +678,7 @@ class Job:
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ZarrUserWarning)  # that others do not know it
-            for image, level in self.levels if levels else ():
+            for image, level in self.places if levels else ():
                 zarr.consolidate_metadata(self.root.store, path=image.group(level))
             self.root = zarr.consolidate_metadata(self.root.store)
 
@@ -732,7 +732,7 @@ class Job:
             for cell in self.failed:
                 present.values[cell] = False
             ds = ds.assign_coords(present=present)
-        for image, level in self.levels:
+        for image, level in self.places:
             path = image.group(level)
             labels = self._labels(image, level, ds)
             for name, values in labels.variables.items():

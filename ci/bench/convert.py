@@ -103,9 +103,8 @@ def bare(folder: Path, store: Path) -> None:
 
 def convert_full(shop: Workshop) -> Iterator[Row]:
     """Write full resolution alone, and all levels."""
-    # One place for all: each writes into the memory that was freed there.
-    folder, out = shop.noisy_twice, shop.stores
-    store, sizes = out / "store.zarr", {}
+    folder, sizes = shop.noisy_twice, {}
+    store = shop.stores / "store.zarr"  # of all: each writes into the memory that was freed there
     row = Row(
         "convert files of 316 MB, full resolution alone",
         "4x the seed script, and smaller; not slower than tensorstore; 0.75x of the bare codec",
@@ -148,7 +147,7 @@ def convert_full(shop: Workshop) -> Iterator[Row]:
     yield levels
 
     one = int(np.prod(shop.shape)) * 2
-    _, _, grown = alone(ours, folder, out / "memory.zarr")
+    _, _, grown = alone(ours, folder, shop.stores / "memory.zarr")
     memory = Row("memory of a conversion", "workers x (one file + its output)")
     memory.figures = {"grown bytes": grown, "workers x 2 files": WORKERS * 2 * one}
     memory.reached = grown <= WORKERS * 2 * one

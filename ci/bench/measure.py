@@ -78,6 +78,7 @@ class Row:
         """How many times longer another contender takes than this project.
 
         The median of the ratios round by round: whatever else the machine did then, it did to both.
+        Where the fastest rounds count, the ratio of those.
         """
         if self.fastest:
             return min(self.rounds[other]) / min(self.rounds[OURS])
