@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from xarray_tiffstack import _conventions
-from xarray_tiffstack._conventions import Convention, Token, conventions
+from xarray_tiffstack.names import conventions as _conventions
+from xarray_tiffstack.names.conventions import Convention, Token, conventions
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "conventions.md"
 

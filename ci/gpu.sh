@@ -49,7 +49,7 @@ import sys
 import warnings
 
 warnings.simplefilter("ignore")
-from xarray_tiffstack import _device
+from xarray_tiffstack.array import device as _device
 
 try:
     _device.check("cuda")

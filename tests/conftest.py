@@ -14,7 +14,7 @@ import pytest
 import tifffile
 import zarr
 
-from xarray_tiffstack._job import Job
+from xarray_tiffstack.ome_zarr.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xarray_tiffstack._chunks import Chunks, codec_of
-from xarray_tiffstack._plan import blosc
+from xarray_tiffstack.ome_zarr.chunks import Chunks, codec_of
+from xarray_tiffstack.ome_zarr.plan import blosc
 
 if TYPE_CHECKING:
     from pathlib import Path

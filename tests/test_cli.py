@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from conftest import write
 
-from xarray_tiffstack._cli import main
+from xarray_tiffstack.cli import main
 
 if TYPE_CHECKING:
     import pytest

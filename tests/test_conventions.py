@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xarray_tiffstack._conventions import (
+from xarray_tiffstack.names.conventions import (
     DIMS,
     VOCABULARY,
     Token,
@@ -23,7 +23,7 @@ from xarray_tiffstack._conventions import (
     load_conventions,
     recognise,
 )
-from xarray_tiffstack._pattern import Pattern
+from xarray_tiffstack.names.pattern import Pattern
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

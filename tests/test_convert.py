@@ -19,9 +19,10 @@ import xarray as xr
 import zarr
 from conftest import pixels, reference_name, write, write_acquisition
 
-from xarray_tiffstack import _convert_cli, _job
-from xarray_tiffstack._convert import to_ome_zarr, verify
-from xarray_tiffstack._plan import make_settings, prepared
+from xarray_tiffstack import cli_convert as _convert_cli
+from xarray_tiffstack.ome_zarr import job as _job
+from xarray_tiffstack.ome_zarr.convert import to_ome_zarr, verify
+from xarray_tiffstack.ome_zarr.plan import make_settings, prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +53,7 @@ def state(store: Path) -> str:
 @pytest.fixture
 def one_file_a_block(monkeypatch):
     """Tiny files are otherwise read many at a time."""
-    monkeypatch.setattr("xarray_tiffstack._plan.SMALL_BLOCK", 1)
+    monkeypatch.setattr("xarray_tiffstack.ome_zarr.plan.SMALL_BLOCK", 1)
 
 
 # --- going on -----------------------------------------------------------------------------------
@@ -63,7 +64,8 @@ def one_file_a_block(monkeypatch):
 KILLER = """
 import os, random, shutil, signal, sys, time
 import xarray as xr
-from xarray_tiffstack import _convert, _plan
+from xarray_tiffstack.ome_zarr import convert as _convert
+from xarray_tiffstack.ome_zarr import plan as _plan
 
 raw, store, seed, longest = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 _plan.SMALL_BLOCK = 1
@@ -133,7 +135,7 @@ def test_goes_on_from_the_blocks_that_are_whole(acquisition, tmp_path, monkeypat
     with pytest.raises(ValueError, match="not complete"):
         verify(ds, store)
     monkeypatch.undo()
-    monkeypatch.setattr("xarray_tiffstack._plan.SMALL_BLOCK", 1)
+    monkeypatch.setattr("xarray_tiffstack.ome_zarr.plan.SMALL_BLOCK", 1)
     opened.clear()
     summary = to_ome_zarr(dataset(acquisition), store, levels=2)
     assert summary.written == 15 - stop
@@ -278,7 +280,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(acquisition, tmp_path, 
             file.write(b"more")
         return found
 
-    monkeypatch.setattr("xarray_tiffstack._plan.SMALL_BLOCK", 1)
+    monkeypatch.setattr("xarray_tiffstack.ome_zarr.plan.SMALL_BLOCK", 1)
     monkeypatch.setattr(_job.Job, "_read", growing)
     summary = to_ome_zarr(ds, store, workers=1)
     assert names(f.path for f in summary.failed) == [reference_name(0, 0)]
@@ -291,7 +293,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(acquisition, tmp_path, 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_broken_files_are_filled_and_reported(acquisition, tmp_path, monkeypatch, grouped):
     if not grouped:
-        monkeypatch.setattr("xarray_tiffstack._plan.SMALL_BLOCK", 1)
+        monkeypatch.setattr("xarray_tiffstack.ome_zarr.plan.SMALL_BLOCK", 1)
     broken, missing = reference_name(1, 2), reference_name(2, 4)
     (acquisition / missing).unlink()
     whole = (acquisition / broken).read_bytes()
@@ -381,8 +383,8 @@ def test_a_lost_chunk_is_found(acquisition, tmp_path, one_file_a_block):
 CONVERT = """
 import resource, signal, sys
 import xarray as xr
-from xarray_tiffstack import _plan
-from xarray_tiffstack._convert import to_ome_zarr
+from xarray_tiffstack.ome_zarr import plan as _plan
+from xarray_tiffstack.ome_zarr.convert import to_ome_zarr
 
 _plan.SMALL_BLOCK = 1
 ds = xr.open_dataset(sys.argv[1], engine="tiffstack")
@@ -467,7 +469,7 @@ def test_read_only_disks(acquisition, tmp_path, disk):
         mount -t tmpfs -o ro tmpfs "$1"
         "$3" -c "$4" convert "$2" "$1/a.zarr" --quiet 2>&1; echo exit code $?
     """
-    code = "import sys; from xarray_tiffstack._cli import main; sys.exit(main())"
+    code = "import sys; from xarray_tiffstack.cli import main; sys.exit(main())"
     read_only, done, error, code = run(
         script, acquisition, sys.executable, code, tmp_path
     ).splitlines()
@@ -529,8 +531,8 @@ def test_codecs_are_those_of_zarr(shared_acquisition, tmp_path, version):
 
 def test_planes_along_z_are_halved_in_a_further_pass(tmp_path, monkeypatch):
     """Planes in files of their own, and blocks too small for all levels at once."""
-    monkeypatch.setattr("xarray_tiffstack._plan.SMALL_BLOCK", 8 * 8 * 8 * 2)
-    monkeypatch.setattr("xarray_tiffstack._ome_zarr.SHORT_AXIS", 1)
+    monkeypatch.setattr("xarray_tiffstack.ome_zarr.plan.SMALL_BLOCK", 8 * 8 * 8 * 2)
+    monkeypatch.setattr("xarray_tiffstack.ome_zarr.metadata.SHORT_AXIS", 1)
     for z in range(70):
         write(tmp_path / "raw" / f"a_z{z:03d}.tif", z, shape=(8, 8))
     ds, store = dataset(tmp_path / "raw", pattern="a_z{z:d}.tif"), tmp_path / "a.zarr"

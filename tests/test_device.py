@@ -24,10 +24,11 @@ import xarray as xr
 from conftest import SHAPE, pixels, reference_name, write, write_acquisition
 from xarray.namedarray import pycompat
 
-from xarray_tiffstack import _device, accessor
-from xarray_tiffstack._array import _cuts, source_of
-from xarray_tiffstack._mosaic import tiles_of
-from xarray_tiffstack._variable import FileVariable
+from xarray_tiffstack import accessor
+from xarray_tiffstack.array import device as _device
+from xarray_tiffstack.array.mosaic import tiles_of
+from xarray_tiffstack.array.reads import _cuts, source_of
+from xarray_tiffstack.array.variable import FileVariable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,10 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def _is_bound(name: str) -> bool:
-    return name.split(".")[0] in ("cupy", "cupy_xarray") or name == "xarray_tiffstack._cupy"
+    return (
+        name.split(".")[0] in ("cupy", "cupy_xarray")
+        or name == "xarray_tiffstack.array.cupy_accessor"
+    )
 
 
 def pair(folder: Path, **keywords: Any) -> tuple[xr.Dataset, xr.Dataset]:

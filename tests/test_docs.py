@@ -25,7 +25,7 @@ import tifffile
 from conftest import reference_name
 
 from xarray_tiffstack import load_conventions
-from xarray_tiffstack._demo import write_acquisition
+from xarray_tiffstack.demo import write_acquisition
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -17,8 +17,8 @@ import xarray as xr
 import zarr
 from conftest import pixels, reference_name, write, write_acquisition
 
-from xarray_tiffstack._convert import make_job, to_ome_zarr
-from xarray_tiffstack._follow import _Growth, follow
+from xarray_tiffstack.follow import _Growth, follow
+from xarray_tiffstack.ome_zarr.convert import make_job, to_ome_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,7 +155,8 @@ def test_a_file_that_never_comes(tmp_path: Path) -> None:
 
 COMMAND = """
 import argparse, sys
-from xarray_tiffstack import _convert_cli, _follow
+from xarray_tiffstack import cli_convert as _convert_cli
+from xarray_tiffstack import follow as _follow
 _follow.follow.__kwdefaults__["poll"] = 0.05
 parser = argparse.ArgumentParser()
 _convert_cli.add_commands(parser.add_subparsers())

@@ -16,10 +16,10 @@ from conftest import pixels, reference_name, write, write_acquisition
 from test_device import SELECTIONS
 from test_docs import FENCE, ROOT, run_examples
 
-from xarray_tiffstack import _device
-from xarray_tiffstack._array import source_of
-from xarray_tiffstack._mosaic import tiles_of
-from xarray_tiffstack._variable import FileVariable
+from xarray_tiffstack.array import device as _device
+from xarray_tiffstack.array.mosaic import tiles_of
+from xarray_tiffstack.array.reads import source_of
+from xarray_tiffstack.array.variable import FileVariable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

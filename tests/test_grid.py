@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xarray_tiffstack._conventions import find_convention
-from xarray_tiffstack._grid import (
+from xarray_tiffstack.grid import (
     Grid,
     counter_gaps,
     make_grid,
@@ -15,6 +14,7 @@ from xarray_tiffstack._grid import (
     split_samples,
     without_variants,
 )
+from xarray_tiffstack.names.conventions import find_convention
 
 AOLLSM = find_convention("aollsm")
 

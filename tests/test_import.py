@@ -73,4 +73,6 @@ print(type(array.cupy).__module__, type(dataset.cupy).__module__, array.cupy.is_
 import cupy_xarray
 print(type(array.cupy).__module__, type(dataset.cupy).__module__, array.as_cupy().cupy.is_cupy)
 """
-    assert run(code).splitlines() == [f"{2 * 'xarray_tiffstack._cupy '}{x}" for x in (False, True)]
+    assert run(code).splitlines() == [
+        f"{2 * 'xarray_tiffstack.array.cupy_accessor '}{x}" for x in (False, True)
+    ]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from xarray_tiffstack._infer import Inference, infer
-from xarray_tiffstack._pattern import Pattern
+from xarray_tiffstack.names.infer import Inference, infer
+from xarray_tiffstack.names.pattern import Pattern
 
 if TYPE_CHECKING:
     from pathlib import Path

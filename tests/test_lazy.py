@@ -14,7 +14,7 @@ from conftest import reference_name, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xarray_tiffstack._array import source_of
+from xarray_tiffstack.array.reads import source_of
 
 SIZES = {"channel": 3, "stack": 5, "z": 4, "y": 6, "x": 8}
 
@@ -92,7 +92,7 @@ def test_nothing(lazy: xr.DataArray, loaded: xr.DataArray, part: object) -> None
 def test_vectorised_indexing(
     lazy: xr.DataArray, loaded: xr.DataArray, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xarray_tiffstack._variable.FEW", few)
+    monkeypatch.setattr("xarray_tiffstack.array.variable.FEW", few)
     stack = xr.DataArray([4, 0, 4], dims="point")
     z = xr.DataArray([1, 3, 0], dims="point")
     xr.testing.assert_identical(

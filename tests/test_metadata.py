@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from xarray_tiffstack._metadata import Metadata, from_micromanager
-from xarray_tiffstack._tiff import metadata
+from xarray_tiffstack.tiff.reading import metadata
+from xarray_tiffstack.tiff.scale import Metadata, from_micromanager
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_lazy import indexers, read_bytes
 
-from xarray_tiffstack._mosaic import tiles_of
+from xarray_tiffstack.array.mosaic import tiles_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xarray_tiffstack._pattern import Pattern
+from xarray_tiffstack.names.pattern import Pattern
 
 TEMPLATES = [
     # template, name, tokens

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xarray_tiffstack._settings import read_settings
+from xarray_tiffstack.tiff.lattice_settings import read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xarray_tiffstack import _tiff
-from xarray_tiffstack._tiff import Layout, probe, read
+from xarray_tiffstack.tiff import reading as _tiff
+from xarray_tiffstack.tiff.reading import Layout, probe, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable

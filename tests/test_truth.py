@@ -24,8 +24,8 @@ import tifffile
 import xarray as xr
 from conftest import DATA
 
-from xarray_tiffstack._pattern import Pattern
-from xarray_tiffstack._scan import SUFFIXES
+from xarray_tiffstack.names.pattern import Pattern
+from xarray_tiffstack.source import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

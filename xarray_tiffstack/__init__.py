@@ -12,22 +12,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xarray_tiffstack._conventions import Convention as Convention
-    from xarray_tiffstack._conventions import conventions as conventions
-    from xarray_tiffstack._conventions import load_conventions as load_conventions
-    from xarray_tiffstack._pattern import Pattern as Pattern
-    from xarray_tiffstack._scan import scan as scan
+    from xarray_tiffstack.names.conventions import Convention as Convention
+    from xarray_tiffstack.names.conventions import conventions as conventions
+    from xarray_tiffstack.names.conventions import load_conventions as load_conventions
+    from xarray_tiffstack.names.pattern import Pattern as Pattern
+    from xarray_tiffstack.table import scan as scan
 
 __version__ = "0.1.0"
 
 # Imported when first asked for: xarray loads this package's entry point with every other
 # engine's, and `import xarray` must stay fast.
 _HOME = {
-    "Convention": "_conventions",
-    "Pattern": "_pattern",
-    "conventions": "_conventions",
-    "load_conventions": "_conventions",
-    "scan": "_scan",
+    "Convention": "names.conventions",
+    "Pattern": "names.pattern",
+    "conventions": "names.conventions",
+    "load_conventions": "names.conventions",
+    "scan": "table",
 }
 __all__ = ["Convention", "Pattern", "conventions", "load_conventions", "scan"]
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from xarray_tiffstack._device import INSTALL
+from xarray_tiffstack.array.device import INSTALL
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xarray_tiffstack._report import Report
+    from xarray_tiffstack.report import Report
 
 
 class _ConvertMethod:
@@ -29,7 +29,7 @@ class _ConvertMethod:
     def __get__(self, instance: TiffstackAccessor | None, owner: type) -> Any:
         if instance is None:
             return self
-        function = getattr(import_module("xarray_tiffstack._convert"), self.name)
+        function = getattr(import_module("xarray_tiffstack.ome_zarr.convert"), self.name)
         return MethodType(function, instance._dataset)
 
 
@@ -79,7 +79,7 @@ class TiffstackAccessor:
         Name: path, dtype: ...
         >>> folder.cleanup()
         """
-        from xarray_tiffstack._report import file_table
+        from xarray_tiffstack.report import file_table
 
         return file_table(self._dataset)
 
@@ -108,13 +108,13 @@ class TiffstackAccessor:
         (3, [], {'t': [2]})
         >>> folder.cleanup()
         """
-        from xarray_tiffstack._report import make_report
+        from xarray_tiffstack.report import make_report
 
         return make_report(self._dataset)
 
 
 class _CupyDoor:
-    """Makes the accessor of `xarray_tiffstack._cupy`, which is cupy-xarray's, when it is asked for.
+    """Makes the accessor of `array.cupy_accessor`, which is cupy-xarray's, when it is asked for.
 
     On the class it looks absent, so that cupy-xarray, imported sooner or later, puts its own in
     this place without a warning. It asks for ``as_cupy`` only after that: then this comes back.
@@ -130,7 +130,7 @@ class _CupyDoor:
         absent = [name for name in ("cupy", "cupy_xarray") if find_spec(name) is None]
         if absent:
             raise ImportError(f".{self.name} needs {' and '.join(absent)}: {INSTALL}")
-        accessor = import_module("xarray_tiffstack._cupy").accessor_of(instance)
+        accessor = import_module("xarray_tiffstack.array.cupy_accessor").accessor_of(instance)
         return accessor if self.name == "cupy" else accessor.as_cupy
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from xarray_tiffstack._conventions import Convention
-    from xarray_tiffstack._pattern import Pattern
-    from xarray_tiffstack._scan import Source
+    from xarray_tiffstack.names.conventions import Convention
+    from xarray_tiffstack.names.pattern import Pattern
+    from xarray_tiffstack.source import Source
 
 
 class TiffstackBackendEntrypoint(BackendEntrypoint):
@@ -159,7 +159,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         10
         >>> folder.cleanup()
         """
-        from xarray_tiffstack._open import Options, open_one
+        from xarray_tiffstack.open import Options, open_one
 
         options = Options(
             pattern=pattern,
@@ -187,7 +187,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
 
         Takes the keywords of `open_dataset` but ``group``; the samples are the keys.
         """
-        from xarray_tiffstack._open import Options, open_all
+        from xarray_tiffstack.open import Options, open_all
 
         known = [name for name in self.open_dataset_parameters[1:] if name != "group"]
         if unknown := options.keys() - set(known):

@@ -15,8 +15,8 @@ from numcodecs import Blosc
 
 from bench import peers
 from bench.measure import LIMIT, OURS, Row, alone, cores
-from xarray_tiffstack._convert import to_ome_zarr
-from xarray_tiffstack._plan import blosc, default_chunks
+from xarray_tiffstack.ome_zarr.convert import to_ome_zarr
+from xarray_tiffstack.ome_zarr.plan import blosc, default_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ import xarray as xr
 
 from bench import peers
 from bench.measure import LIMIT, OURS, Row, alone, bytes_read, cores, ms, tiffs_opened
-from xarray_tiffstack import _tiff
+from xarray_tiffstack.tiff import reading as _tiff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from xarray_tiffstack._array import (
+from xarray_tiffstack.array.reads import (
     Chunks,
     FileGrid,
     Key,
@@ -22,13 +22,13 @@ from xarray_tiffstack._array import (
     source_of,
     uniform,
 )
-from xarray_tiffstack._grid import first_lines
+from xarray_tiffstack.messages import first_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from xarray_tiffstack._grid import Grid
-    from xarray_tiffstack._tiff import Layout
+    from xarray_tiffstack.grid import Grid
+    from xarray_tiffstack.tiff.reading import Layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Tiles:
 
     tiles: np.ndarray
     """Arrays that fit together, as `dask.array.block` asks, in an object array with as many
-    dimensions as they have; each is a view of files (`xarray_tiffstack._array.source_of`)."""
+    dimensions as they have; each is a view of files (`xarray_tiffstack.array.reads.source_of`)."""
     chunks: Chunks
     """Chunk sizes of the whole."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xarray_tiffstack._chunks import Memory
+from xarray_tiffstack.ome_zarr.chunks import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -10,8 +10,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from xarray_tiffstack import __version__
-from xarray_tiffstack._cli_source import add_source, open_source
-from xarray_tiffstack._convert_cli import add_commands
+from xarray_tiffstack.cli_convert import add_commands
+from xarray_tiffstack.cli_source import add_source, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,9 +118,9 @@ def describe(ds: xr.Dataset) -> dict[str, Any]:
 
 def _suggest(source: str) -> int:
     """Print what recognition and inference make of the names; opens no file."""
-    from xarray_tiffstack._conventions import recognise
-    from xarray_tiffstack._infer import infer
-    from xarray_tiffstack._scan import list_files
+    from xarray_tiffstack.names.conventions import recognise
+    from xarray_tiffstack.names.infer import infer
+    from xarray_tiffstack.source import list_files
 
     _, names = list_files(source)
     known, found = recognise(names), infer(names)
@@ -134,7 +134,7 @@ def _suggest(source: str) -> int:
 
 
 def _conventions(args: argparse.Namespace) -> int:
-    from xarray_tiffstack._conventions import conventions
+    from xarray_tiffstack.names.conventions import conventions
 
     for name, convention in conventions().items():
         print(f"{name}: {convention.title}")
@@ -143,7 +143,7 @@ def _conventions(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from xarray_tiffstack._demo import demo
+    from xarray_tiffstack.demo import demo
 
     demo(args.dir)
     return 0

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from xarray_tiffstack._grid import FIRST, counter_gaps
+from xarray_tiffstack.grid import counter_gaps
+from xarray_tiffstack.messages import FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,6 +91,7 @@ class Report:
         ]
 
     def __str__(self) -> str:
+        """Return the report as text."""
         lines = []
         for name, figure, items in self._lines():
             lines.append(f"{name:>17}  {figure}")

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from xarray_tiffstack import _tiff
-from xarray_tiffstack._grid import first_lines
+from xarray_tiffstack.messages import first_lines
+from xarray_tiffstack.tiff import reading as _tiff
 
 if TYPE_CHECKING:
     from collections.abc import Collection

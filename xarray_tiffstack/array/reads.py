@@ -21,12 +21,13 @@ from dask.base import tokenize
 from dask.blockwise import Blockwise, BlockwiseDep, blockwise
 from dask.highlevelgraph import HighLevelGraph
 
-from xarray_tiffstack import _device, _tiff
+from xarray_tiffstack.array import device as _device
+from xarray_tiffstack.tiff import reading as _tiff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xarray_tiffstack._tiff import Layout
+    from xarray_tiffstack.tiff.reading import Layout
 
 Key: TypeAlias = tuple[int | slice | np.ndarray, ...]
 Index: TypeAlias = int | range | np.ndarray
@@ -50,7 +51,7 @@ class FileGrid:
     """Planes in the file of each cell, where some are known to hold fewer than `layout` says
     along its first axis; None in the cells of whole files."""
     device: str | None = None
-    """Where blocks are read to, as `xarray_tiffstack._device` spells it; None is the host."""
+    """Where blocks are read to, as `xarray_tiffstack.array.device` spells it; None is the host."""
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Identity in dask's key names; new for each opening, so that no stale result is reused."""
 
@@ -104,6 +105,7 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
         self.starts = tuple(np.cumsum((0, *along)).tolist() for along in chunks)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """Identify what is read, for dask's key names."""
         return self.grid.token, self.grid.device, self.index, self.axes, self.chunks
 
     def __reduce__(self) -> tuple[Any, ...]:

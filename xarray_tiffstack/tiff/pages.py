@@ -82,9 +82,11 @@ class File(io.FileIO):
             raise ValueError(f"{self.path} is not a TIFF: it begins with {self.head!r}")
 
     def __eq__(self, other: object) -> bool:
+        """Whether both are the same file in the same state."""
         return isinstance(other, File) and self._identity == other._identity
 
     def __hash__(self) -> int:
+        """Hash the file and its state."""
         return hash(self._identity)
 
     def fileno(self) -> int:

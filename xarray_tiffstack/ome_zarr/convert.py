@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from xarray_tiffstack._grid import first_lines
-from xarray_tiffstack._job import Failure, Job, VerifyResult, read_notes
-from xarray_tiffstack._plan import Settings, make_labels, make_settings, prepared
-from xarray_tiffstack._progress import progress as show_progress
+from xarray_tiffstack.messages import first_lines
+from xarray_tiffstack.ome_zarr.job import Failure, Job, VerifyResult, read_notes
+from xarray_tiffstack.ome_zarr.plan import Settings, make_labels, make_settings, prepared
+from xarray_tiffstack.ome_zarr.progress import progress as show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from zarr.abc.store import Store
 
-    from xarray_tiffstack._ome_zarr import NgffVersion
+    from xarray_tiffstack.ome_zarr.metadata import NgffVersion
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Summary:
     """Outcome of the verification, where it was asked for."""
 
     def __str__(self) -> str:
+        """Return the summary in a few lines."""
         rate = self.nbytes / 1e6 / max(self.seconds, 1e-3)
         lines = [
             f"{self.store}: {self.files} files, {self.nbytes / 1e9:.2f} GB in {self.seconds:.1f} s "

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import tifffile
 
-from xarray_tiffstack import _metadata
-from xarray_tiffstack._ifd import ABSENT, ENCODED, File, Table, page_ndim, segments, walk
+from xarray_tiffstack.tiff import scale as _metadata
+from xarray_tiffstack.tiff.pages import ABSENT, ENCODED, File, Table, page_ndim, segments, walk
 
 if TYPE_CHECKING:
     import os

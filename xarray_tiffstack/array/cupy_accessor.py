@@ -7,8 +7,8 @@ from typing import Any
 import xarray as xr
 from cupy_xarray import CupyDataArrayAccessor, CupyDatasetAccessor
 
-from xarray_tiffstack import _device
-from xarray_tiffstack._mosaic import files_of
+from xarray_tiffstack.array import device as _device
+from xarray_tiffstack.array.mosaic import files_of
 
 
 class _OfDataArray(CupyDataArrayAccessor):  # type: ignore[misc]

@@ -20,12 +20,12 @@ from xarray.core.indexing import (
     decompose_indexer,
 )
 
-from xarray_tiffstack._array import source_of
-from xarray_tiffstack._mosaic import files_of
+from xarray_tiffstack.array.mosaic import files_of
+from xarray_tiffstack.array.reads import source_of
 
 if TYPE_CHECKING:
-    from xarray_tiffstack._array import Key, Reads
-    from xarray_tiffstack._mosaic import Tiles
+    from xarray_tiffstack.array.mosaic import Tiles
+    from xarray_tiffstack.array.reads import Key, Reads
 
 
 FEW = 1000  # points that are read one by one

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from xarray_tiffstack import _device
-from xarray_tiffstack._conventions import (
+from xarray_tiffstack.array import device as _device
+from xarray_tiffstack.dataset import make_dataset
+from xarray_tiffstack.grid import split_samples, without_variants
+from xarray_tiffstack.headers import read_headers
+from xarray_tiffstack.messages import first_lines, one_of
+from xarray_tiffstack.names.conventions import (
     INFERRED,
     Convention,
     Token,
@@ -17,18 +21,15 @@ from xarray_tiffstack._conventions import (
     find_convention,
     inferred_convention,
 )
-from xarray_tiffstack._dataset import make_dataset
-from xarray_tiffstack._grid import first_lines, split_samples, without_variants
-from xarray_tiffstack._headers import read_headers
-from xarray_tiffstack._pattern import Pattern
-from xarray_tiffstack._scan import scan
+from xarray_tiffstack.names.pattern import Pattern
+from xarray_tiffstack.table import scan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import xarray as xr
 
-    from xarray_tiffstack._scan import Source
+    from xarray_tiffstack.source import Source
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,11 @@ class Options:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        _one_of("missing", self.missing, ("fill", "raise"))
-        _one_of("duplicates", self.duplicates, ("raise", "first", "last", "position"))
-        _one_of("unmatched", self.unmatched, ("warn", "ignore", "raise"))
-        _one_of("validate", self.validate, (None, "headers"))
+        """Refuse what no keyword accepts."""
+        one_of("missing", self.missing, ("fill", "raise"))
+        one_of("duplicates", self.duplicates, ("raise", "first", "last", "position"))
+        one_of("unmatched", self.unmatched, ("warn", "ignore", "raise"))
+        one_of("validate", self.validate, (None, "headers"))
         if self.pages is not None and (not isinstance(self.pages, str) or self.pages in "yx"):
             raise ValueError(f"pages={self.pages!r} is no dimension for pages, as 'z' or 'time' is")
         object.__setattr__(self, "device", _device.check(self.device))
@@ -162,8 +164,3 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     if not all(path.startswith(os.sep) for path in paths):
         paths = [os.path.abspath(path) for path in paths]
     return table.assign(path=paths)
-
-
-def _one_of(keyword: str, value: object, accepted: Sequence[object]) -> None:
-    if value not in accepted:
-        raise ValueError(f"{keyword}={value!r} is none of {', '.join(map(repr, accepted))}")

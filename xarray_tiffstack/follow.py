@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xarray_tiffstack import _ome_zarr as ngff
-from xarray_tiffstack._convert import Summary, make_job, to_ome_zarr
-from xarray_tiffstack._scan import scan
-from xarray_tiffstack._tiff import probe
+from xarray_tiffstack.ome_zarr import metadata as ngff
+from xarray_tiffstack.ome_zarr.convert import Summary, make_job, to_ome_zarr
+from xarray_tiffstack.table import scan
+from xarray_tiffstack.tiff.reading import probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -34,20 +34,20 @@ from zarr.buffer.cpu import Buffer
 from zarr.core.sync import sync
 from zarr.errors import ZarrUserWarning
 
-from xarray_tiffstack import _ome_zarr as ngff
-from xarray_tiffstack._chunks import Chunks, Memory, codec_of, met, write_file
-from xarray_tiffstack._coarsen import Coarser, halve
-from xarray_tiffstack._grid import first_lines
-from xarray_tiffstack._plan import Pass, Settings
-from xarray_tiffstack._progress import progress as show_progress
-from xarray_tiffstack._variable import FileVariable
+from xarray_tiffstack.array.variable import FileVariable
+from xarray_tiffstack.messages import first_lines
+from xarray_tiffstack.ome_zarr import metadata as ngff
+from xarray_tiffstack.ome_zarr.chunks import Chunks, Memory, codec_of, met, write_file
+from xarray_tiffstack.ome_zarr.plan import Pass, Settings
+from xarray_tiffstack.ome_zarr.progress import progress as show_progress
+from xarray_tiffstack.ome_zarr.pyramid import Coarser, halve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from zarr.abc.store import Store
 
-    from xarray_tiffstack._ome_zarr import Image
+    from xarray_tiffstack.ome_zarr.metadata import Image
 
 Result = TypeVar("Result")
 Cell: TypeAlias = tuple[int, ...]
@@ -97,6 +97,7 @@ class VerifyResult:
         return not self.differences
 
     def __str__(self) -> str:
+        """Return the outcome in words, with the first differences."""
         if self.ok:
             return f"verified: all {self.blocks} blocks hold the pixels of their files"
         found = [f"{d.place}: {d.reason} ({', '.join(d.paths)})" for d in self.differences]

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
-from xarray_tiffstack._pattern import Pattern, Value
+from xarray_tiffstack.names.pattern import Pattern, Value
 
 if TYPE_CHECKING:
     import os
@@ -120,6 +120,7 @@ class Convention:
     """Real names; all are tested."""
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the fields; a mapping proxy cannot be pickled."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return partial(Convention, **{**values, "tokens": dict(self.tokens)}), ()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from xarray_tiffstack._cli_source import add_source, open_source, pairs
+from xarray_tiffstack.cli_source import add_source, open_source, pairs
 
 if TYPE_CHECKING:
     import argparse
 
-    from xarray_tiffstack._convert import Summary
+    from xarray_tiffstack.ome_zarr.convert import Summary
 
 BROKEN, DIFFERENT, INTERRUPTED = 3, 4, 130
 
@@ -81,7 +81,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 
 def run_convert(args: argparse.Namespace) -> int:
     """Convert; returns the exit code."""
-    from xarray_tiffstack._convert import to_ome_zarr
+    from xarray_tiffstack.ome_zarr.convert import to_ome_zarr
 
     placed = args.group or args.mosaic or args.validate or args.duplicates != "raise"
     if args.follow and (placed or args.pages):
@@ -125,7 +125,7 @@ def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Summary:
     import signal
     import threading
 
-    from xarray_tiffstack._follow import follow
+    from xarray_tiffstack.follow import follow
 
     stop = threading.Event()
 
@@ -148,7 +148,7 @@ def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Summary:
 
 def run_verify(args: argparse.Namespace) -> int:
     """Compare a store with its source; returns the exit code."""
-    from xarray_tiffstack._convert import verify
+    from xarray_tiffstack.ome_zarr.convert import verify
 
     result = verify(open_source(args), args.store, workers=args.workers, progress=not args.quiet)
     print(result)
@@ -161,7 +161,7 @@ def _levels(text: str) -> int | str:
 
 def _codec(text: str, version: str) -> Any:
     """Codec of a name and a level."""
-    from xarray_tiffstack._plan import blosc
+    from xarray_tiffstack.ome_zarr.plan import blosc
 
     name, _, level = text.partition(":")
     if name == "auto":

@@ -14,22 +14,23 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xarray_tiffstack import _tiff
-from xarray_tiffstack._array import FileGrid
-from xarray_tiffstack._conventions import VOCABULARY, Convention
-from xarray_tiffstack._grid import Grid, first_lines, make_grid
-from xarray_tiffstack._mosaic import Join, find_joins, stitch, tile_tokens
-from xarray_tiffstack._scan import common_folder
-from xarray_tiffstack._settings import read_settings
-from xarray_tiffstack._variable import FileVariable, TokenVariable
+from xarray_tiffstack.array.mosaic import Join, find_joins, stitch, tile_tokens
+from xarray_tiffstack.array.reads import FileGrid
+from xarray_tiffstack.array.variable import FileVariable, TokenVariable
+from xarray_tiffstack.grid import Grid, make_grid
+from xarray_tiffstack.messages import first_lines
+from xarray_tiffstack.names.conventions import VOCABULARY, Convention
+from xarray_tiffstack.source import common_folder
+from xarray_tiffstack.tiff import reading as _tiff
+from xarray_tiffstack.tiff.lattice_settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     import dask.array as da
 
-    from xarray_tiffstack._open import Options
-    from xarray_tiffstack._tiff import Layout
+    from xarray_tiffstack.open import Options
+    from xarray_tiffstack.tiff.reading import Layout
 
 
 @dataclass(frozen=True, eq=False)

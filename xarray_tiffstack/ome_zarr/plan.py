@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import zarr
 
-from xarray_tiffstack import _ome_zarr as ngff
-from xarray_tiffstack._device import on_host
-from xarray_tiffstack._mosaic import files_of
+from xarray_tiffstack.array.device import on_host
+from xarray_tiffstack.array.mosaic import files_of
+from xarray_tiffstack.ome_zarr import metadata as ngff
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import xarray as xr
 
-    from xarray_tiffstack._ome_zarr import NgffVersion
+    from xarray_tiffstack.ome_zarr.metadata import NgffVersion
 
 CHUNK_DEPTH = 64  # planes a chunk, about
 CHUNK_PIXELS = 2**22  # pixels a chunk, about
@@ -69,7 +69,7 @@ class Settings:
         return [WORDS.get(name, name) for name in found]
 
     def shape(self, level: int) -> dict[str, int]:
-
+        """Length of each axis of a level."""
         factor = self.factors[level]
         return {dim: n // factor.get(dim, 1) for dim, n in self.sizes.items()}
 

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from xarray_tiffstack._conventions import DIMS, VOCABULARY, Convention, Token
+from xarray_tiffstack.messages import FIRST, first_lines
+from xarray_tiffstack.names.conventions import DIMS, VOCABULARY, Convention, Token
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
-FIRST = 5  # how many offenders an error names
 UNKNOWN = Token("axis")
 
 
@@ -468,13 +468,3 @@ def counter_gaps(labels: np.ndarray) -> list[int]:
     if (steps == 1).mean() < 0.5 or labels[-1] - labels[0] > 2 * len(labels):
         return []
     return [int(n) for a, b in pairwise(labels) for n in range(a + 1, b)]
-
-
-def first_lines(items: Iterable[object], total: int | None = None) -> str:
-    """Up to five items, one an indented line, and how many more there are."""
-    items = list(items)
-    total = len(items) if total is None else total
-    lines = [f"  {item}" for item in items[:FIRST]]
-    if total > FIRST:
-        lines.append(f"  ... and {total - FIRST} more")
-    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""A Dataset written as OME-Zarr: planned, converted block by block, resumed, and verified."""
