@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -19,7 +18,7 @@ import xarray as xr
 import zarr
 from conftest import pixels, reference_name, write, write_acquisition
 
-from xarray_tiffstack import cli_convert as _convert_cli
+from xarray_tiffstack.cli import make_parser
 from xarray_tiffstack.ome_zarr import job as _job
 from xarray_tiffstack.ome_zarr.convert import to_ome_zarr, verify
 from xarray_tiffstack.ome_zarr.plan import make_settings, prepared
@@ -594,9 +593,7 @@ def test_progress_in_plain_lines(shared_acquisition, tmp_path, capsys):
 
 def command(*args: object) -> int:
     """Run it in this process; returns the exit code."""
-    parser = argparse.ArgumentParser()
-    _convert_cli.add_commands(parser.add_subparsers(required=True))
-    options = parser.parse_args([*map(str, args)])
+    options = make_parser().parse_args([*map(str, args)])
     return options.run(options)
 
 
@@ -641,12 +638,12 @@ def test_command_interrupted_says_how_to_go_on(acquisition, tmp_path, monkeypatc
 
     monkeypatch.setattr(_job.Job, "write", interrupted)
     assert command("convert", acquisition, tmp_path / "a.zarr", "--quiet") == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "options",
-    [("--levels", "few"), ("--chunks", "z"), ("--ngff-version", "1"), ("--voxel-size", 3)],
+    [("--levels", "few"), ("--chunks", "z"), ("--ngff-version", "1"), ("--voxel-size", "z")],
 )
 def test_command_wrong_usage(acquisition, tmp_path, options):
     with pytest.raises(SystemExit, match="2"):

@@ -154,13 +154,10 @@ def test_a_file_that_never_comes(tmp_path: Path) -> None:
 
 
 COMMAND = """
-import argparse, sys
-from xarray_tiffstack import cli_convert as _convert_cli
-from xarray_tiffstack import follow as _follow
+import sys
+from xarray_tiffstack import cli, follow as _follow
 _follow.follow.__kwdefaults__["poll"] = 0.05
-parser = argparse.ArgumentParser()
-_convert_cli.add_commands(parser.add_subparsers())
-args = parser.parse_args()
+args = cli.make_parser().parse_args()
 sys.exit(args.run(args))
 """
 

@@ -123,6 +123,20 @@ def scan(
     return table
 
 
+def suggest(source: Source) -> tuple[list[str], bool]:
+    """Say how the names of a source could be read, a line each, and whether one way is certain.
+
+    Lists the folders; opens no file.
+    """
+    _, names = list_files(source)
+    known, found = recognise(names), infer(names)
+    templates = [found.template] if found.template else found.candidates
+    lines = [f"convention  {reason}" for reason in known.reasons]
+    lines += [f"template    {template}" for template in templates]
+    lines += [f"            {reason}" for reason in found.reasons]
+    return lines, (known.pattern or found.pattern) is not None
+
+
 def _choose(
     pattern: str | Pattern | Convention | None, names: Sequence[str]
 ) -> tuple[Pattern, Convention | None, list[str]]:
