@@ -1,7 +1,8 @@
-"""Bad input: one clear error, which counts, names the first five, and says what mends it."""
+"""Bad input: one clear error, which counts, names the first five, and says what fixes it."""
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from pathlib import Path
@@ -30,7 +31,7 @@ def test_absent_or_empty(tmp_path: Path) -> None:
 
 
 def test_no_name_fits(acquisition: Path) -> None:
-    with pytest.raises(ValueError, match="none of 15 TIFF names fits the pattern") as caught:
+    with pytest.raises(ValueError, match="fits none of 15 TIFF names") as caught:
         opened(acquisition, pattern="ex6-2_CamA_{t:d}.tif")
     assert "ex6-2_CamA_ch0" in str(caught.value)
     assert "^" in str(caught.value)
@@ -52,13 +53,13 @@ def test_invalid_template(acquisition: Path, template: str) -> None:
     [("missing", "skip"), ("duplicates", True), ("unmatched", "drop"), ("voxel_size", "1um")],
 )
 def test_wrong_value(acquisition: Path, keyword: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"{keyword}={value!r} is n"):
+    with pytest.raises(ValueError, match=f"{keyword} must be .*not {value!r}"):
         opened(acquisition, **{keyword: value})
 
 
 def test_fill_value_that_the_pixels_cannot_hold(acquisition: Path) -> None:
     for value in (np.nan, -1, 0.5, 70000, "7", None):
-        with pytest.raises(ValueError, match=f"fill_value={value!r} is no uint16"):
+        with pytest.raises(ValueError, match=f"a value that uint16 can hold, not {value!r}"):
             opened(acquisition, fill_value=value)
 
 
@@ -79,11 +80,13 @@ def test_unmatched_names(acquisition: Path) -> None:
         opened(acquisition, unmatched="raise")
 
 
-def test_two_files_for_one_cell(acquisition: Path) -> None:
+def test_two_files_for_one_slot(acquisition: Path) -> None:
     name = reference_name(1, 2)
     again = name.replace("msecAbs", "9msecAbs")
     write(acquisition / again, 14)
-    with pytest.raises(ValueError, match=r'(?s)1 files.*channel=560, stack=2.*duplicates="first"'):
+    with pytest.raises(
+        ValueError, match=r'(?s)1 duplicate: .*channel=560, stack=2.*duplicates="first"'
+    ):
         opened(acquisition)
     ds = opened(acquisition, duplicates="last")
     assert ds.tiffstack.report().duplicates == sorted([name, again])[:1]
@@ -109,14 +112,12 @@ def test_files_of_another_shape_or_dtype(acquisition: Path) -> None:
     assert ds.tiffstack.report().other_size == [odd.name]
 
 
-@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "directory gone"])
+@pytest.mark.parametrize("kind", ["truncated", "text", "directory gone"])
 def test_a_broken_file_is_named_when_read(acquisition: Path, kind: str) -> None:
     broken = acquisition / reference_name(1, 2)
     match kind:
         case "truncated":
             os.truncate(broken, broken.stat().st_size - 100)
-        case "empty":
-            os.truncate(broken, 0)
         case "text":
             broken.write_text("Access denied\n" * 50)
         case "directory gone":
@@ -130,7 +131,7 @@ def test_a_broken_file_is_named_when_read(acquisition: Path, kind: str) -> None:
 
 
 def test_a_broken_probe_is_passed_over_and_reported(acquisition: Path) -> None:
-    os.truncate(acquisition / reference_name(0, 0), 0)
+    os.truncate(acquisition / reference_name(0, 0), 20)
     ds = opened(acquisition)
     assert ds.image.sizes["stack"] == 5
     (found,) = ds.tiffstack.report().unreadable
@@ -141,15 +142,68 @@ def test_a_broken_probe_is_passed_over_and_reported(acquisition: Path) -> None:
 def test_no_readable_file(acquisition: Path) -> None:
     for path in acquisition.iterdir():
         os.truncate(path, 0)
-    with pytest.raises(OSError, match=r"(?s)none of 15 files can be read.*and 10 more"):
+    with (
+        pytest.warns(UserWarning, match="15 of 15 files are empty"),
+        pytest.raises(OSError, match=r"(?s)none of 15 files can be read.*and 10 more"),
+    ):
         opened(acquisition)
+
+
+def test_an_empty_file_is_missing(acquisition: Path) -> None:
+    path = acquisition / reference_name(1, 2)
+    os.truncate(path, 0)
+    with pytest.warns(UserWarning, match=rf"(?s)1 of 15 files are empty.*{path.name}"):
+        ds = opened(acquisition)
+    assert not ds.present.sel(channel=560, stack=2)
+    assert (ds.image.sel(channel=560, stack=2) == 0).all()
+    report = ds.tiffstack.report()
+    assert report.missing == [{"channel": 560, "stack": 2}]
+    assert path.name in report.unreadable[0]
+    with (
+        pytest.warns(UserWarning, match="empty"),
+        pytest.raises(ValueError, match="1 of 15 files missing"),
+    ):
+        opened(acquisition, missing="raise")
+
+
+def test_paths_that_do_not_exist(acquisition: Path) -> None:
+    paths = [*acquisition.iterdir(), acquisition / reference_name(0, 9)]
+    for source in (paths, xarray_tiffstack.scan(paths)):
+        with pytest.raises(FileNotFoundError, match=r"(?s)1 of 16 files do not exist:.*stack0009"):
+            opened(source)
+
+
+def test_links_and_what_is_no_file(acquisition: Path) -> None:
+    (acquisition / "itself").symlink_to(acquisition / "itself")
+    (acquisition / "parent").symlink_to(acquisition.parent)
+    (acquisition / "again").symlink_to(acquisition)
+    os.mkfifo(acquisition / "pipe.tif")
+    ds = opened(acquisition)
+    assert ds.sizes["stack"] == 5
+    assert ds.tiffstack.report().aside == ["pipe.tif: not a regular file"]
+    (acquisition / reference_name(0, 5)).symlink_to(acquisition / "gone.tif")
+    with pytest.warns(UserWarning, match="1 of 16 files are empty or gone"):
+        ds = opened(acquisition)
+    assert ds.present.sum() == 15
+
+
+def test_what_there_is_instead_of_tiffs(tmp_path: Path) -> None:
+    for name in ("a.tif.gz", "b.tif.gz", "notes.txt", "LICENSE"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match=r"(?s)2 files ending in \.tif\.gz.*1 file ending"):
+        opened(tmp_path)
+
+
+def test_a_stream_is_not_a_source() -> None:
+    with pytest.raises(TypeError, match=r"a source is a folder.*not BytesIO"):
+        opened(io.BytesIO(b"II"))
 
 
 def test_sibling_folders_with_the_same_names_are_samples(acquisition: Path) -> None:
     shutil.copytree(acquisition, acquisition / "again")
     with pytest.raises(ValueError, match=r"(?s)2 samples; open one.*group='again': 15 files"):
         opened(acquisition)
-    with pytest.raises(ValueError, match="'other' is none of them"):
+    with pytest.raises(ValueError, match="'other' is not one of them"):
         opened(acquisition, group="other")
     with pytest.raises(ValueError, match="one sample: drop group='again'"):
         opened(acquisition / "again", group="again")
@@ -208,12 +262,12 @@ def test_tables_made_by_hand(acquisition: Path, monkeypatch: pytest.MonkeyPatch)
     ds = opened(pd.DataFrame({"path": names, "t": [0, 1, 2]}))
     monkeypatch.chdir("/")
     np.testing.assert_array_equal(ds.image.sel(t=2), pixels(2))
-    with pytest.raises(ValueError, match=r"1 rows of the file table have no path: \[1\]"):
+    with pytest.raises(ValueError, match=r"1 row of the file table without a path: \[1\]"):
         opened(pd.DataFrame({"path": ["a.tif", None], "t": [0, 1]}))
-    with pytest.raises(ValueError, match=r"each its own; not \[0\]"):
+    with pytest.raises(ValueError, match=r"needs a name of its own; not \[0\]"):
         opened(pd.DataFrame({"path": ["a.tif"], 0: [0]}))
     twice = pd.DataFrame([["a.tif", 1, 2]], columns=["path", "t", "t"])
-    with pytest.raises(ValueError, match=r"each its own; not \['t'\]"):
+    with pytest.raises(ValueError, match=r"needs a name of its own; not \['t'\]"):
         opened(twice)
 
 
@@ -222,12 +276,12 @@ def test_a_folder_that_may_not_be_listed(acquisition: Path) -> None:
     locked.mkdir(mode=0)
     if os.access(locked, os.R_OK):
         pytest.skip("root may list every folder")
-    with pytest.warns(UserWarning, match="1 folders may not be listed.*\n  locked/"):
+    with pytest.warns(UserWarning, match="1 folder cannot be listed.*\n  locked/"):
         ds = opened(acquisition)
     assert ds.image.sizes["stack"] == 5
 
 
 @pytest.mark.parametrize("pages", ["y", "x", 3])
 def test_pages_that_are_no_dimension(acquisition: Path, pages: object) -> None:
-    with pytest.raises(ValueError, match="is no dimension for pages"):
+    with pytest.raises(ValueError, match="pages must be the name of a dimension"):
         opened(acquisition, pages=pages)

@@ -15,6 +15,7 @@ from xarray_tiffstack.grid import (
     without_variants,
 )
 from xarray_tiffstack.names.conventions import find_convention
+from xarray_tiffstack.table import FileTable
 
 AOLLSM = find_convention("aollsm")
 
@@ -120,16 +121,18 @@ def test_numbers_in_text_sort_as_numbers() -> None:
 
 def test_processed_versions_are_set_aside() -> None:
     frame = table(ch=[0, 0], stack=[0, 0], variant=[None, "deskewed"])
-    raw = without_variants(frame, AOLLSM)
-    assert raw.path.tolist() == ["0.tif"]
-    assert list(raw.attrs["aside"]) == ["1.tif"]
-    processed = without_variants(frame.iloc[1:], AOLLSM)
-    assert make_grid(processed, AOLLSM).paths.tolist() == [["1.tif"]]
+    raw = without_variants(FileTable(frame, "", convention=AOLLSM))
+    assert raw.rows.path.tolist() == ["0.tif"]
+    assert list(raw.aside) == ["1.tif"]
+    processed = without_variants(FileTable(frame.iloc[1:], "", convention=AOLLSM))
+    assert make_grid(processed.rows, AOLLSM).paths.tolist() == [["1.tif"]]
 
 
 def test_duplicates_are_refused_or_chosen() -> None:
     frame = table(ch=[0, 0, 0], stack=[0, 1, 1], time_abs=[1, 2, 3])
-    with pytest.raises(ValueError, match=r"(?s)1 files .*1\.tif, 2\.tif.*differ only in time_abs"):
+    with pytest.raises(
+        ValueError, match=r"(?s)1 duplicate: .*1\.tif, 2\.tif.*differ only in time_abs"
+    ):
         make_grid(frame, AOLLSM)
     assert make_grid(frame, AOLLSM, duplicates="first").paths.tolist() == [["0.tif", "1.tif"]]
     last = make_grid(frame, AOLLSM, duplicates="last")
@@ -139,9 +142,9 @@ def test_duplicates_are_refused_or_chosen() -> None:
 
 def test_several_samples_are_several_tables() -> None:
     frame = table(name=["cell1", "cell1", "cell2"], ch=[0, 0, 0], stack=[0, 1, 2])
-    samples = split_samples(frame, AOLLSM)
-    assert {name: len(rows) for name, rows in samples.items()} == {"cell1": 2, "cell2": 1}
-    assert list(split_samples(frame.iloc[:2], AOLLSM)) == [""]
+    samples = split_samples(FileTable(frame, "", convention=AOLLSM))
+    assert {name: len(own.rows) for name, own in samples.items()} == {"cell1": 2, "cell2": 1}
+    assert list(split_samples(FileTable(frame.iloc[:2], "", convention=AOLLSM))) == [""]
 
 
 def test_files_that_only_their_clocks_tell_apart() -> None:
@@ -160,7 +163,7 @@ def test_a_grid_of_mostly_nothing_is_refused() -> None:
     rng = np.random.default_rng(0)
     columns = {k: rng.permutation(3000) for k in ("position", "t", "z")}
     scattered = table(**{k: v % 997 for k, v in columns.items()})
-    with pytest.raises(ValueError, match="would stand in a grid of"):
+    with pytest.raises(ValueError, match="would fill a grid of"):
         make_grid(scattered, duplicates="first")
 
 

@@ -212,12 +212,12 @@ def test_tiles_that_do_not_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mosaic": "yes"}, "mosaic='yes' is none of"),
+        ({"mosaic": "yes"}, "mosaic must be .* not 'yes'"),
         ({"mosaic": {"x": "column"}}, r"not \{'x': 'column'\}"),
         ({"mosaic": {"t": "stack"}}, r"not \{'t': 'stack'\}"),
         ({"mosaic": True, "overlap": 50}, "tiles of 4 pixels cannot share that"),
         ({"overlap": 2}, "goes with mosaic="),
-        ({"mosaic": True, "overlap": "a"}, "neither pixels nor a fraction"),
+        ({"mosaic": True, "overlap": "a"}, "pixels, or a fraction below 1, not"),
         ({"mosaic": pd.DataFrame({"x": [1]})}, "needs a column that the file table has"),
     ],
 )

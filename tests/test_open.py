@@ -172,7 +172,7 @@ def test_a_hole_is_filled_and_said(acquisition: Path) -> None:
     filled = opened(acquisition, fill_value=7)
     assert (filled.image.sel(channel=560, stack=2) == 7).all()
     with pytest.raises(
-        ValueError, match=r'(?s)1 of 15 cells.*channel=560, stack=2.*missing="fill"'
+        ValueError, match=r'(?s)1 of 15 files missing.*channel=560, stack=2.*missing="fill"'
     ):
         opened(acquisition, missing="raise")
 

@@ -159,7 +159,8 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         10
         >>> folder.cleanup()
         """
-        from xarray_tiffstack.open import Options, open_one
+        from xarray_tiffstack.open import open_one
+        from xarray_tiffstack.options import Options
 
         options = Options(
             pattern=pattern,
@@ -187,7 +188,8 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
 
         Takes the keywords of `open_dataset` but ``group``; the samples are the keys.
         """
-        from xarray_tiffstack.open import Options, open_all
+        from xarray_tiffstack.open import open_all
+        from xarray_tiffstack.options import Options
 
         known = [name for name in self.open_dataset_parameters[1:] if name != "group"]
         if unknown := options.keys() - set(known):

@@ -1,4 +1,4 @@
-"""Which tokens of a file table are dimensions, and which file stands in each cell.
+"""Which tokens of a file table are dimensions, and which file is in each slot.
 
 Everything here is decided from the table alone; no file is opened. The rules, in order:
 
@@ -25,11 +25,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from xarray_tiffstack.messages import FIRST, first_lines
+from xarray_tiffstack.messages import FIRST, counted, first_lines
 from xarray_tiffstack.names.conventions import DIMS, VOCABULARY, Convention, Token
+from xarray_tiffstack.source import below
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+
+    from xarray_tiffstack.table import FileTable
 
 UNKNOWN = Token("axis")
 
@@ -41,11 +44,11 @@ class Grid:
     labels: dict[str, np.ndarray]
     """Labels along each dimension, sorted; the order of the keys is that of the dimensions."""
     paths: np.ndarray
-    """Path of the file in each cell, None where there is none."""
+    """Path of the file in each slot, None where there is none."""
     coords: dict[str, tuple[tuple[str, ...], np.ndarray]]
     """Every other token: the dimensions it varies with, and its values there."""
     duplicates: list[str] = field(default_factory=list)
-    """Files left out because another stands in their cell."""
+    """Files left out because they are duplicates of a file in the same slot."""
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -54,7 +57,7 @@ class Grid:
 
     @property
     def present(self) -> np.ndarray:
-        """Whether there is a file, for each cell."""
+        """Whether there is a file, for each slot."""
         return np.asarray(pd.notna(self.paths))
 
 
@@ -88,7 +91,7 @@ def make_grid(
     tiles
         Tokens that count the tiles of a mosaic: dimensions where they vary, whatever others say.
     duplicates
-        What to do where two files stand in one cell: "raise"; keep the "first" or the "last" in
+        What to do where two files belong in one slot: "raise"; keep the "first" or the "last" in
         the order of the table; or number them along a dimension "position", in the order of
         their clocks.
 
@@ -104,29 +107,30 @@ def make_grid(
         for name, token in tokens.items()
         if token.role != "random" and (token.role != "variant" or table[name].notna().all())
     }
-    counted = {token.lstrip("-") for token in tiles}
-    dims, columns = _dimensions(columns, tokens, convention, counted)
+    tile_dims = {token.lstrip("-") for token in tiles}
+    dims, columns = _dimensions(columns, tokens, convention, tile_dims)
     for name in dims:
         _refuse_gaps_in_column(table, name, columns[name])
     shape = tuple(len(columns[name].values) for name in dims)
     if math.prod(shape) > 100 * len(paths) + 10_000:
         sizes = ", ".join(f"{name}: {n}" for name, n in zip(dims, shape, strict=True))
         raise ValueError(
-            f"{len(paths)} files would stand in a grid of {math.prod(shape)} cells ({sizes}); "
-            "some of these tokens are no dimensions. Name the tokens that are with pattern=, or "
-            "drop columns from the table of xarray_tiffstack.scan() and open that."
+            f"{counted(len(paths), 'file')} would fill a grid of {math.prod(shape)} slots "
+            f"({sizes}): some of these tokens are not dimensions. Name only the tokens that are "
+            "with pattern=, or drop columns from the table of xarray_tiffstack.scan() and open "
+            "that."
         )
-    cells = _combined([columns[name] for name in dims], len(paths))
+    slots = _combined([columns[name] for name in dims], len(paths))
     if duplicates == "position" and not _told_apart([columns[name] for name in dims]):
-        columns["position"] = _numbered(cells, columns, tokens)
+        columns["position"] = _numbered(slots, columns, tokens)
         dims = ("position", *(name for name in dims if name != "position"))
         shape = tuple(len(columns[name].values) for name in dims)
-        cells = _combined([columns[name] for name in dims], len(paths))
-    keep, dropped = _unique_cells(cells, paths, duplicates, dims, columns)
-    cells, paths = cells[keep], paths[keep]
+        slots = _combined([columns[name] for name in dims], len(paths))
+    keep, dropped = _unique_slots(slots, paths, duplicates, dims, columns)
+    slots, paths = slots[keep], paths[keep]
     columns = {name: _Column(column.codes[keep], column.values) for name, column in columns.items()}
     cube = np.full(math.prod(shape), None, object)
-    cube[cells] = paths
+    cube[slots] = paths
     complete = len(paths) == len(cube)
     placed = {name: columns[name] for name in dims}
     coords = {
@@ -151,38 +155,36 @@ def _meaning(name: str, convention: Convention | None) -> Token:
 # --- what is left out, or refused, before anything is placed -------------------------------
 
 
-def without_variants(table: pd.DataFrame, convention: Convention | None) -> pd.DataFrame:
-    """Set processed versions aside where raw files are there; ``attrs["aside"]`` lists them."""
-    attrs = {**table.attrs, "aside": dict(table.attrs.get("aside", {}))}
-    root = attrs.get("source", "")
-    for name in [n for n in table if _meaning(str(n), convention).role == "variant"]:
-        raw = table[name].isna() | (table[name] == "")
+def without_variants(table: FileTable) -> FileTable:
+    """Set processed versions aside where raw files are there; `FileTable.aside` lists them."""
+    rows, aside = table.rows, dict(table.aside)
+    for name in [n for n in rows if _meaning(str(n), table.convention).role == "variant"]:
+        raw = rows[name].isna() | (rows[name] == "")
         if raw.any() and not raw.all():
-            processed = [os.path.relpath(path, root) for path in table.loc[~raw, "path"]]
-            attrs["aside"] |= dict.fromkeys(processed, "processed version of a raw file")
-            table = table[raw]
-    table.attrs = attrs
-    return table
+            processed = [below(table.source, path) for path in rows.loc[~raw, "path"]]
+            aside |= dict.fromkeys(processed, "processed version of a raw file")
+            rows = rows[raw]
+    return table.having(rows, aside=aside)
 
 
-def split_samples(table: pd.DataFrame, convention: Convention | None) -> dict[str, pd.DataFrame]:
+def split_samples(table: FileTable) -> dict[str, FileTable]:
     """Split a table by what was imaged: each sample is an array of its own, named for it."""
+    rows = table.rows
     names = [
         str(n)
-        for n in table
-        if _meaning(str(n), convention).role == "sample" and table[n].nunique(dropna=False) > 1
+        for n in rows
+        if _meaning(str(n), table.convention).role == "sample" and rows[n].nunique(dropna=False) > 1
     ]
     if not names:
         return {"": table}
-    samples: dict[str, pd.DataFrame] = {}
-    for values, rows in table.groupby(names, dropna=False, sort=True):
+    samples: dict[str, FileTable] = {}
+    for values, own in rows.groupby(names, dropna=False, sort=True):
         words = [str(value) for value in values if value == value and value not in (None, "")]
-        label = "/".join(words) or os.path.basename(table.attrs.get("source", "")) or "files"
+        label = "/".join(words) or os.path.basename(table.source) or "files"
         while label in samples:
             label += "_"
-        rows = rows.dropna(axis="columns", how="all")  # tokens that only other samples have
-        rows.attrs = table.attrs
-        samples[label] = rows
+        # Without the tokens that only other samples have.
+        samples[label] = table.having(own.dropna(axis="columns", how="all"))
     return samples
 
 
@@ -241,25 +243,25 @@ def _combined(columns: Sequence[_Column], length: int) -> np.ndarray:
 
     Where there are more tuples than integers they are numbered anew, those that occur only.
     """
-    cells, size = np.zeros(length, np.int64), 1
+    slots, size = np.zeros(length, np.int64), 1
     for column in columns:
         if size * len(column.values) > np.iinfo(np.int64).max:
-            cells = np.unique(cells, return_inverse=True)[1]
+            slots = np.unique(slots, return_inverse=True)[1]
             size = length
-        cells = cells * len(column.values) + column.codes
+        slots = slots * len(column.values) + column.codes
         size *= len(column.values)
-    return cells
+    return slots
 
 
 def _determines(columns: Sequence[_Column], other: _Column) -> bool:
     """Whether rows that agree in all of `columns` agree in `other`."""
-    cells = _combined(columns, len(other.codes))
+    slots = _combined(columns, len(other.codes))
     size = math.prod(len(c.values) for c in columns)
-    if size > 8 * len(cells) + 1024:  # a table of all cells would be mostly empty
-        cells, size = np.unique(cells, return_inverse=True)[1], len(cells)
+    if size > 8 * len(slots) + 1024:  # a table of all slots would be mostly empty
+        slots, size = np.unique(slots, return_inverse=True)[1], len(slots)
     last = np.zeros(size, np.int64)
-    last[cells] = other.codes
-    return bool((last[cells] == other.codes).all())
+    last[slots] = other.codes
+    return bool((last[slots] == other.codes).all())
 
 
 def _told_apart(columns: Sequence[_Column]) -> bool:
@@ -376,59 +378,59 @@ def channel_part(name: str, value: Hashable) -> str:
     return f"{prefix}{value}{'nm' if name == 'wavelength' else ''}"
 
 
-# --- cells and coordinates ------------------------------------------------------------------
+# --- slots and coordinates ------------------------------------------------------------------
 
 
-def _unique_cells(
-    cells: np.ndarray,
+def _unique_slots(
+    slots: np.ndarray,
     paths: np.ndarray,
     duplicates: str,
     dims: Sequence[str],
     columns: Mapping[str, _Column],
 ) -> tuple[np.ndarray, list[str]]:
-    """Keep one file a cell, or say which cells have more."""
-    series = pd.Series(cells)
+    """Keep one file a slot, or say which slots have more."""
+    series = pd.Series(slots)
     again = series.duplicated(keep="last" if duplicates == "last" else "first").to_numpy()
     if not again.any():
-        return np.arange(len(cells)), []
+        return np.arange(len(slots)), []
     if duplicates != "raise":
         return np.flatnonzero(~again), paths[again].tolist()
     crowded = series[series.duplicated(keep=False)].groupby(series, sort=False).groups
     lines = []
     for rows in list(crowded.values())[:FIRST]:
-        cell = ", ".join(f"{n}={columns[n].values[columns[n].codes[rows[0]]]}" for n in dims)
+        slot = ", ".join(f"{n}={columns[n].values[columns[n].codes[rows[0]]]}" for n in dims)
         names = [os.path.basename(paths[row]) for row in rows]
         more = f", ... and {len(names) - 2} more" if len(names) > 2 else ""
-        lines.append(f"  ({cell}): {names[0]}, {names[1]}{more}")
-    more = f"\n  ... and {len(crowded) - FIRST} more cells" if len(crowded) > FIRST else ""
+        lines.append(f"  ({slot}): {names[0]}, {names[1]}{more}")
+    more = f"\n  ... and {len(crowded) - FIRST} more slots" if len(crowded) > FIRST else ""
     rows = next(iter(crowded.values()))
     differ = [
         n for n, c in columns.items() if n not in dims and len(set(c.codes[rows].tolist())) > 1
     ]
     why = (
-        f"These files differ only in {' and '.join(differ)}, which is no dimension: two positions "
-        "that the names hide, or an acquisition that was started again. "
+        f"These files differ only in {' and '.join(differ)}, which is not a dimension: two "
+        "positions that the names do not show, or an acquisition that was started again. "
         if differ
         else ""
     )
     raise ValueError(
-        f"{int(again.sum())} files stand in a cell that another file has, in {len(crowded)} "
-        f"cells:\n" + "\n".join(lines) + more + f"\n{why}"
+        f"{counted(int(again.sum()), 'duplicate')}: files with the labels of another file, in "
+        f"{counted(len(crowded), 'slot')}:\n" + "\n".join(lines) + more + f"\n{why}"
         'Choose with duplicates="first" or "last", number them as positions with '
-        'duplicates="position", or tell them apart with pattern=.'
+        'duplicates="position", or name what differs with pattern=.'
     )
 
 
 def _numbered(
-    cells: np.ndarray, columns: Mapping[str, _Column], tokens: Mapping[str, Token]
+    slots: np.ndarray, columns: Mapping[str, _Column], tokens: Mapping[str, Token]
 ) -> _Column:
-    """Count the files of each cell in the order of their clocks."""
+    """Count the files of each slot in the order of their clocks."""
     clocks = [columns[n] for n, token in tokens.items() if token.role == "clock" and n in columns]
-    order = np.lexsort([*(clock.codes for clock in reversed(clocks)), cells])
-    new_cell = np.append(True, np.diff(cells[order]) != 0)
-    first = np.maximum.accumulate(np.where(new_cell, np.arange(len(cells)), 0))
-    codes = np.empty(len(cells), np.int64)
-    codes[order] = np.arange(len(cells)) - first
+    order = np.lexsort([*(clock.codes for clock in reversed(clocks)), slots])
+    new_slot = np.append(True, np.diff(slots[order]) != 0)
+    first = np.maximum.accumulate(np.where(new_slot, np.arange(len(slots)), 0))
+    codes = np.empty(len(slots), np.int64)
+    codes[order] = np.arange(len(slots)) - first
     return _Column(codes, np.arange(codes.max() + 1))
 
 
@@ -444,9 +446,9 @@ def _coordinate(
         if _determines(list(rest.values()), column):
             along = rest
     shape = tuple(len(c.values) for c in along.values())
-    cells = _combined(list(along.values()), len(column.codes))
+    slots = _combined(list(along.values()), len(column.codes))
     codes = np.full(math.prod(shape), -1, np.int64)
-    codes[cells] = column.codes
+    codes[slots] = column.codes
     if complete or not (codes < 0).any():
         return tuple(along), column.values[codes].reshape(shape)
     number = column.values.dtype.kind in "iuf"

@@ -6,19 +6,34 @@ import os
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from xarray_tiffstack.messages import first_lines
-from xarray_tiffstack.tiff import reading as _tiff
+from xarray_tiffstack import tiff
+from xarray_tiffstack.messages import counted, first_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
-    import pandas as pd
+    from xarray_tiffstack.table import FileTable
+    from xarray_tiffstack.tiff import Layout
 
 
-def read_headers(table: pd.DataFrame, pages: str, loose: Collection[str] = ()) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Headers:
+    """What the headers of all files say."""
+
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with the files that cannot be read, by path."""
+    planes: Mapping[str, int] = field(default_factory=dict)
+    """How many planes those files hold that end early, by path."""
+    layout: Layout | None = None
+    """What a file holds, where all are alike."""
+
+
+def read_headers(
+    table: FileTable, pages: str, loose: Collection[str] = ()
+) -> tuple[FileTable, Headers]:
     """Read the header of every file, in parallel, and sort the files by what they hold.
 
     Opens every file of the table once. Where standard error is a terminal it shows how far it is.
@@ -34,18 +49,18 @@ def read_headers(table: pd.DataFrame, pages: str, loose: Collection[str] = ()) -
 
     Returns
     -------
-    pandas.DataFrame
-        The table; its ``attrs["unreadable"]`` says by path what is wrong with the files that
-        cannot be read, ``attrs["planes"]`` how many planes those hold that end early. Files of
-        yet another shape or dtype are told apart by a column ``layout``.
+    table
+        The table; where files differ in shape or dtype it has a column ``layout``.
+    headers
+        What the headers say.
 
     Raises
     ------
     OSError
         No file can be read.
     """
-    paths = table["path"].tolist()
-    layouts: list[_tiff.Layout | str] = []
+    paths = table.rows["path"].tolist()
+    layouts: list[Layout | str] = []
     with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
         for found in pool.map(lambda path: _probe(path, pages), paths):
             layouts.append(_without(found, loose))
@@ -55,35 +70,33 @@ def read_headers(table: pd.DataFrame, pages: str, loose: Collection[str] = ()) -
     }
     counts = Counter(found for found in layouts if not isinstance(found, str))
     if not counts:
-        raise OSError(f"none of {len(broken)} files can be read:\n{first_lines(broken.values())}")
+        raise OSError(
+            f"none of {counted(len(broken), 'file')} can be read:\n{first_lines(broken.values())}"
+        )
     whole = max(counts, key=lambda layout: (counts[layout], layout.shape))
     planes = [None if isinstance(found, str) else _planes(found, whole) for found in layouts]
     names = [
         str(whole if isinstance(found, str) or held is not None else found)
         for found, held in zip(layouts, planes, strict=True)
     ]
-    attrs = {
-        **table.attrs,
-        "unreadable": broken,
-        "planes": {path: n for path, n in zip(paths, planes, strict=True) if n is not None},
-    }
-    if len(set(names)) == 1 and not loose:
-        attrs["whole"] = whole
-    elif len(set(names)) > 1:
-        table = table.assign(layout=names)
-    table.attrs = attrs
-    return table
+    alike = len(set(names)) == 1
+    headers = Headers(
+        unreadable=broken,
+        planes={path: n for path, n in zip(paths, planes, strict=True) if n is not None},
+        layout=whole if alike and not loose else None,
+    )
+    return (table if alike else table.having(table.rows.assign(layout=names))), headers
 
 
-def _probe(path: str, pages: str) -> _tiff.Layout | str:
+def _probe(path: str, pages: str) -> Layout | str:
     """Layout of a file, or what is wrong with it."""
     try:
-        return _tiff.probe(path, pages=pages)
+        return tiff.probe(path, pages=pages)
     except (OSError, ValueError) as error:
         return str(error)
 
 
-def _without(found: _tiff.Layout | str, loose: Collection[str]) -> _tiff.Layout | str:
+def _without(found: Layout | str, loose: Collection[str]) -> Layout | str:
     """Forget the lengths along some axes."""
     if isinstance(found, str) or not loose:
         return found
@@ -91,7 +104,7 @@ def _without(found: _tiff.Layout | str, loose: Collection[str]) -> _tiff.Layout 
     return replace(found, shape=tuple(0 if axis in loose else n for axis, n in lengths))
 
 
-def _planes(layout: _tiff.Layout, whole: _tiff.Layout) -> int | None:
+def _planes(layout: Layout, whole: Layout) -> int | None:
     """Count the planes of a file that is like the others but ends early; None for any other."""
     if layout.axes == whole.axes[1:]:  # one plane of several has no axis for them
         layout = replace(layout, axes=whole.axes, shape=(1, *layout.shape))

@@ -12,6 +12,17 @@ if TYPE_CHECKING:
 FIRST = 5  # how many offenders a message names
 
 
+def counted(number: int, noun: str) -> str:
+    """Give a number and its noun: "1 file", "2 files".
+
+    Examples
+    --------
+    >>> counted(1, "file"), counted(0, "sample")
+    ('1 file', '0 samples')
+    """
+    return f"{number} {noun if number == 1 else noun + 's'}"
+
+
 def first_lines(items: Iterable[object], total: int | None = None) -> str:
     """Up to five items, one an indented line, and how many more there are."""
     items = list(items)
@@ -23,9 +34,18 @@ def first_lines(items: Iterable[object], total: int | None = None) -> str:
 
 
 def one_of(keyword: str, value: object, accepted: Sequence[object]) -> None:
-    """Refuse a keyword whose value is not among those accepted."""
+    """Refuse the value of a keyword that is not among those accepted.
+
+    Examples
+    --------
+    >>> one_of("missing", "skip", ("fill", "raise"))
+    Traceback (most recent call last):
+    ValueError: missing must be 'fill' or 'raise', not 'skip'
+    """
     if value not in accepted:
-        raise ValueError(f"{keyword}={value!r} is none of {', '.join(map(repr, accepted))}")
+        *most, last = map(repr, accepted)
+        choices = f"{', '.join(most)} or {last}" if most else last
+        raise ValueError(f"{keyword} must be {choices}, not {value!r}")
 
 
 def user_stacklevel() -> int:

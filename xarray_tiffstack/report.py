@@ -163,8 +163,7 @@ def make_report(dataset: xr.Dataset) -> Report:
         # Sizes of compressed files all differ, which says nothing about the pixels.
         other_size=names(uneven) if share * 2 > len(paths) else [],
         absent=names(path for path, size in sizes.items() if size is None),
-        # netCDF gives a list of one text back as that text.
-        **{name: np.atleast_1d(dataset.attrs.get(name, [])).tolist() for name in lists},
+        **{name: _items(dataset.attrs.get(name)) for name in lists},
     )
 
 
@@ -175,6 +174,13 @@ def _coordinate(dataset: xr.Dataset, name: str) -> xr.DataArray:
             'xarray.open_dataset(source, engine="tiffstack")'
         )
     return dataset[name]
+
+
+def _items(lines: Any) -> list[str]:
+    """Items of a list that is kept as text, a line each, or as a list in stores made before."""
+    if isinstance(lines, str):
+        return lines.split("\n")
+    return [] if lines is None else np.atleast_1d(lines).tolist()
 
 
 def _plain(label: Any) -> Any:

@@ -3,116 +3,189 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, TypeAlias
 
-from xarray_tiffstack.messages import first_lines, user_stacklevel
+from xarray_tiffstack.messages import counted, first_lines, user_stacklevel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 Source: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
-SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
+SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8", ".stk")
 STORES = (".zarr", ".n5")  # folders that hold no TIFFs, and perhaps millions of files
+IRREGULAR = "not a regular file"
 
 
-def list_files(source: Source) -> tuple[str, list[str]]:
+@dataclass(frozen=True)
+class Listing:
+    """The TIFFs of a source."""
+
+    root: str
+    """The folder that holds them all, absolute."""
+    names: list[str]
+    """Paths below it, separated by "/", sorted."""
+    aside: Mapping[str, str] = field(default_factory=dict)
+    """What was left out of the listing, with the reason."""
+
+
+def list_files(source: Source) -> Listing:
     """Find the TIFFs of a source.
 
-    Returns
-    -------
-    root : str
-        The folder that holds them all, absolute.
-    names : list of str
-        Paths below it, separated by "/", sorted.
+    Costs one listing of the folders, and one ``stat`` of each folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        The source does not exist, or holds no TIFF.
+    TypeError
+        It is neither a path nor a list of paths.
+    ValueError
+        It is a URL, or a list that names folders.
     """
     if isinstance(source, (str, os.PathLike)):
-        if "://" in os.fspath(source):
-            raise ValueError(f"URLs are not read: mount or download {source}")
-        path = os.path.abspath(os.path.expanduser(source))
-        if os.path.isdir(path):
-            denied: list[str] = []
-            root, names = path, list(_walk(path, denied))
-            if denied:
-                warnings.warn(
-                    f"{len(denied)} folders may not be listed, and are left out:\n"
-                    f"{first_lines(denied)}\nGive a glob of the others to be told no more.",
-                    UserWarning,
-                    stacklevel=user_stacklevel(),
-                )
-            where = f"the folder {path}"
-        elif os.path.exists(path):
-            root, names = os.path.dirname(path), [os.path.basename(path)]
-            where = f"the file {path}"
-        elif glob.has_magic(path):
-            found = glob.glob(path, recursive=True)
-            root, names = _relative(p for p in found if _is_tiff(os.path.basename(p)))
-            where = f"the glob {path}"
-        else:
-            raise FileNotFoundError(f"no such file or folder: {path}")
-    elif isinstance(source, Iterable) and not isinstance(source, bytes):
-        paths = [os.path.abspath(os.path.expanduser(p)) for p in source]
-        if folders := [p for p in paths if not _is_tiff(os.path.basename(p)) and os.path.isdir(p)]:
-            raise ValueError(
-                f"{len(folders)} of {len(paths)} paths are folders; give files, or one folder:\n"
-                + first_lines(folders)
-            )
-        root, names = _relative(paths)
-        where = "the list of paths"
+        found, where = _list_path(os.fspath(source))
+    elif isinstance(source, Iterable) and not isinstance(source, (bytes, io.IOBase)):
+        found, where = _list_paths(list(source)), "the list of paths"
     else:
-        raise TypeError(f"a source is a folder, a glob, a list of paths or a table, not {source!r}")
-    if not names:
-        raise FileNotFoundError(
-            f"no TIFF in {where}; names that end in {', '.join(SUFFIXES)} are looked for"
+        raise TypeError(
+            "a source is a folder, a glob, a list of paths or a file table, not "
+            f"{type(source).__name__}: {source!r}"
         )
-    return root, sorted(names)
+    if not found.names:
+        raise FileNotFoundError(_nothing(source, where))
+    return Listing(found.root, sorted(found.names), found.aside)
 
 
-def _is_tiff(name: str) -> bool:
+def _list_path(source: str) -> tuple[Listing, str]:
+    """List a folder, a glob or one file; and say which it is."""
+    if "://" in source:
+        raise ValueError(f"URLs are not read: mount or download {source}")
+    path = os.path.abspath(os.path.expanduser(source))
+    if os.path.isdir(path):
+        return _list_folder(path), f"the folder {path}"
+    if os.path.exists(path):
+        return Listing(os.path.dirname(path), [os.path.basename(path)]), f"the file {path}"
+    if not glob.has_magic(path):
+        raise FileNotFoundError(f"no such file or folder: {path}")
+    found = [p for p in glob.glob(path, recursive=True) if is_tiff(os.path.basename(p))]
+    return _relative([p for p in found if os.path.isfile(p)]), f"the glob {path}"
+
+
+def _list_folder(path: str) -> Listing:
+    """List a folder and those below it; warn of those that may not be listed."""
+    aside: dict[str, str] = {}
+    names = list(_walk(path, aside))
+    denied = [name for name, reason in aside.items() if reason != IRREGULAR]
+    if denied:
+        warnings.warn(
+            f"{counted(len(denied), 'folder')} cannot be listed, and will be left out:\n"
+            f"{first_lines(denied)}\nGive a glob of the others to silence this.",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
+    return Listing(path, names, aside)
+
+
+def _list_paths(source: list[str | os.PathLike[str]]) -> Listing:
+    """List paths that were given one by one; all must be files."""
+    wrong = [p for p in source if not isinstance(p, (str, os.PathLike))]
+    if wrong:
+        raise TypeError(f"a list of paths holds text or paths, not {wrong[0]!r}")
+    paths = [os.path.abspath(os.path.expanduser(p)) for p in source]
+    folders = [p for p in paths if os.path.isdir(p)]
+    if folders:
+        raise ValueError(
+            f"{len(folders)} of {counted(len(paths), 'path')} are folders; give files, or one "
+            f"folder:\n{first_lines(folders)}"
+        )
+    return _relative(paths)
+
+
+def _nothing(source: Source, where: str) -> str:
+    """Say that there is no TIFF, and what there is instead."""
+    there: Counter[str] = Counter()
+    if isinstance(source, (str, os.PathLike)) and os.path.isdir(os.path.expanduser(source)):
+        for _, _, files in os.walk(os.path.expanduser(source)):
+            there.update("".join(PurePath(name).suffixes[-2:]) or "no dot" for name in files)
+    lines = [f"{counted(n, 'file')} ending in {end}" for end, n in there.most_common(5)]
+    return f"no TIFF in {where}; names ending in {', '.join(SUFFIXES)} are looked for" + (
+        "; there are:\n" + first_lines(lines) if lines else ""
+    )
+
+
+def is_tiff(name: str) -> bool:
     """Whether a file is a TIFF by its name; hidden ones (``._img.tif``) are no images."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def _walk(root: str, denied: list[str]) -> Iterator[str]:
+def _walk(root: str, aside: dict[str, str]) -> Iterator[str]:
     """Names of all TIFFs below a folder; every folder is listed once, links to folders too.
 
-    Those that may not be listed are added to `denied`; the folder itself has to be.
+    What cannot be listed, and what is no regular file, is added to `aside`; the folder itself
+    has to be listed.
     """
-    seen = {os.path.realpath(root)}
+    seen = set()
     folders = [""]
     while folders:
         folder = folders.pop()
+        path = os.path.join(root, folder)
         try:
-            listing = os.scandir(os.path.join(root, folder))
-        except PermissionError:
+            stat = os.stat(path)  # the same folder may be reached by several links
+            if (stat.st_dev, stat.st_ino) in seen:
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
+            listing = os.scandir(path)
+        except OSError as error:
             if not folder:
                 raise
-            denied.append(folder)
+            aside[folder] = f"cannot be listed: {error.strerror}"
             continue
         with listing as entries:
             for entry in entries:
                 name = entry.name
-                if _is_tiff(name) and not entry.is_dir():
+                if is_tiff(name) and _is_file(entry):
                     yield folder + name
-                elif entry.is_dir() and not name.startswith(".") and not name.endswith(STORES):
-                    real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                    if real not in seen:
-                        seen.add(real)
-                        folders.append(f"{folder}{name}/")
+                elif _is_folder(entry) and not name.startswith(".") and not name.endswith(STORES):
+                    folders.append(f"{folder}{name}/")
+                elif is_tiff(name):
+                    aside[folder + name] = IRREGULAR
 
 
-def _relative(paths: Iterable[str]) -> tuple[str, list[str]]:
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a regular file, or a link to nothing (which is a missing file)."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:  # a link to itself
+        return True
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _relative(paths: Sequence[str]) -> Listing:
     """Split paths into their common folder and what is below it."""
-    found = list(paths)
-    if not found:
-        return "", []
-    root = common_folder(found)
-    names = [path.removeprefix(root).removeprefix(os.sep) for path in found]
-    return root, names if os.sep == "/" else [PurePath(name).as_posix() for name in names]
+    if not paths:
+        return Listing("", [])
+    root = common_folder(paths)
+    return Listing(root, [below(root, path) for path in paths])
+
+
+def below(root: str, path: str) -> str:
+    """Path relative to the source, with "/"."""
+    path = path.removeprefix(root).removeprefix(os.sep)
+    return path if os.sep == "/" else PurePath(path).as_posix()
 
 
 def common_folder(paths: Sequence[str]) -> str:

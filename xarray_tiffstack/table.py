@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from xarray_tiffstack.messages import first_lines, user_stacklevel
+from xarray_tiffstack.messages import FIRST, counted, first_lines, one_of, user_stacklevel
 from xarray_tiffstack.names.conventions import (
     INFERRED,
     Convention,
+    Token,
+    conventions,
     find_convention,
     inferred_convention,
     recognise,
 )
 from xarray_tiffstack.names.infer import Inference, infer, units_beside
 from xarray_tiffstack.names.pattern import Pattern
-from xarray_tiffstack.source import list_files
+from xarray_tiffstack.source import common_folder, list_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,22 +85,69 @@ def scan(
     0  cell   2  0
     1  cell  10  0
     """
-    if unmatched not in {"warn", "ignore", "raise"}:
-        raise ValueError(f'unmatched={unmatched!r} is none of "warn", "ignore", "raise"')
-    root, names = list_files(source)
+    return read_names(source, pattern, unmatched).frame()
+
+
+@dataclass(frozen=True, eq=False)
+class FileTable:
+    """The files of a source, what their names say, and how that was found out."""
+
+    rows: pd.DataFrame
+    """One row a file: `path`, and one column a token."""
+    source: str
+    """Folder that holds the files."""
+    pattern: str | None = None
+    """Pattern that read the names."""
+    convention: Convention | None = None
+    """What the tokens mean; None under a pattern of the user's own."""
+    reasons: tuple[str, ...] = ()
+    """Why that pattern was chosen."""
+    unmatched: tuple[str, ...] = ()
+    """TIFFs whose names do not fit the pattern."""
+    aside: Mapping[str, str] = field(default_factory=dict)
+    """Files that are no image data of the array, with the reason."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Units that the names give beside numbers, by token."""
+
+    def having(self, rows: pd.DataFrame, **fields: Any) -> FileTable:
+        """Give the same with other rows."""
+        return replace(self, rows=rows, **fields)
+
+    def frame(self) -> pd.DataFrame:
+        """Give the table as users have it, with what is known of it in ``attrs``."""
+        rows, convention = self.rows.copy(deep=False), self.convention
+        rows.attrs = {
+            "source": self.source,
+            "pattern": self.pattern,
+            "convention": convention.name if convention is not None else None,
+            "unmatched": list(self.unmatched),
+            "aside": dict(self.aside),
+            "reasons": list(self.reasons),
+            "units": dict(self.units),
+        }
+        if convention is not None and convention.name == INFERRED:
+            tokens = {name: asdict(token) for name, token in convention.tokens.items()}
+            rows.attrs["tokens"] = tokens
+        return rows
+
+
+def read_names(
+    source: Source,
+    pattern: str | Pattern | Convention | None = None,
+    unmatched: Literal["warn", "ignore", "raise"] = "warn",
+) -> FileTable:
+    """List the TIFFs of a source and read their names; see `scan`."""
+    one_of("unmatched", unmatched, ("warn", "ignore", "raise"))
+    listing = list_files(source)
+    names = listing.names
     chosen, convention, reasons = _choose(pattern, names)
     aside = convention.set_aside(names) if convention is not None else {}
     names = [name for name in names if name not in aside]
     fits, columns = chosen.parse_names(names)
     if not fits.any():
-        hint = r'; a regular expression has named groups, such as "ch(?P<ch>\d+)"'
-        raise ValueError(
-            f"none of {len(names)} TIFF names fits the pattern {chosen.text!r}"
-            f"{'' if chosen.tokens else hint}\n"
-            + (chosen.explain(names[0]) if names else f"{len(aside)} are no image data of it")
-        )
+        raise ValueError(_no_fit(chosen, names, len(aside)))
     if "path" in columns:
-        raise ValueError("a token cannot be called path: name it otherwise in pattern=")
+        raise ValueError("a token cannot be called path: give it another name in pattern=")
     kept = [names[i] for i in np.flatnonzero(fits)]
     rest = [names[i] for i in np.flatnonzero(~fits)]
     _tell(rest, len(names), chosen, unmatched)
@@ -106,21 +155,89 @@ def scan(
     folders = [chosen.folder(name) if "/" in name else "" for name in kept]
     if len(set(folders)) > 1:
         columns = {"folder": np.array(folders, object), **columns}
-    below = root.rstrip(os.sep) + os.sep
-    table = pd.DataFrame({"path": [below + name for name in kept], **columns})
-    table.attrs = {
-        "source": root,
-        "pattern": chosen.text,
-        "convention": convention.name if convention is not None else None,
-        "unmatched": rest,
-        "aside": aside,
-        "reasons": reasons,
-    }
-    if convention is None and (units := units_beside(chosen)):
-        table.attrs["units"] = units
-    if convention is not None and convention.name == INFERRED:
-        table.attrs["tokens"] = {name: asdict(token) for name, token in convention.tokens.items()}
-    return table
+    root = os.path.join(listing.root, "")
+    return FileTable(
+        rows=pd.DataFrame({"path": [root + name for name in kept], **columns}),
+        source=listing.root,
+        pattern=chosen.text,
+        convention=convention,
+        reasons=tuple(reasons),
+        unmatched=tuple(rest),
+        aside={**listing.aside, **aside},
+        units=units_beside(chosen) if convention is None else {},
+    )
+
+
+def table_of(frame: pd.DataFrame, pattern: str | Pattern | Convention | None) -> FileTable:
+    """Take a file table that `scan` made, edited or not, or one that was made by hand.
+
+    Raises
+    ------
+    ValueError
+        It lacks paths, or names of columns, or was read with a convention of the user's own that
+        is not given again.
+    FileNotFoundError
+        It has no rows.
+    """
+    if "path" not in frame.columns:
+        columns = ", ".join(map(str, frame.columns))
+        raise ValueError(f"the file table has no column 'path'; its columns are {columns}")
+    if frame.empty:
+        raise FileNotFoundError("the file table has no rows")
+    if pattern is not None and not isinstance(pattern, Convention):
+        raise ValueError("pattern= reads names, and a file table has them read already: drop it")
+    rows, known = _checked(frame), frame.attrs
+    return FileTable(
+        rows=rows,
+        source=known.get("source") or common_folder(rows["path"].tolist()),
+        pattern=known.get("pattern"),
+        convention=pattern or _convention_of(known),
+        reasons=tuple(known.get("reasons", ())),
+        unmatched=tuple(known.get("unmatched", ())),
+        aside=known.get("aside", {}),
+        units=known.get("units", {}),
+    )
+
+
+def _convention_of(attrs: Mapping[Any, Any]) -> Convention | None:
+    """Find the convention with which a table was read."""
+    name = attrs.get("convention")
+    if name == INFERRED:
+        tokens = {name: Token(**meaning) for name, meaning in attrs["tokens"].items()}
+        return inferred_convention(Pattern(attrs["pattern"]), tokens)
+    if name is not None and name not in conventions():
+        raise ValueError(
+            f"the table was read with a convention of your own, {name!r}: pass it again as pattern="
+        )
+    return find_convention(name) if name is not None else None
+
+
+def _checked(frame: pd.DataFrame) -> pd.DataFrame:
+    """Check a table that was edited, or made by hand, and make its paths absolute."""
+    wrong = [name for name in frame if not isinstance(name, str)]
+    wrong += frame.columns[frame.columns.duplicated()].tolist()
+    if wrong:
+        raise ValueError(f"each column of a file table needs a name of its own; not {wrong}")
+    without = frame.index[frame["path"].isna()]
+    if len(without):
+        raise ValueError(
+            f"{counted(len(without), 'row')} of the file table without a path: "
+            f"{without[:FIRST].tolist()}; drop them"
+        )
+    paths = [os.fspath(path) for path in frame["path"]]
+    if not all(map(os.path.isabs, paths)):
+        paths = [os.path.abspath(path) for path in paths]
+    return frame.assign(path=paths)
+
+
+def _no_fit(pattern: Pattern, names: Sequence[str], aside: int) -> str:
+    """Say that no name fits, and where the first one and the pattern differ."""
+    hint = r'; a regular expression has named groups, such as "ch(?P<ch>\d+)"'
+    return (
+        f"the pattern {pattern.text!r} fits none of {counted(len(names), 'TIFF name')}"
+        f"{'' if pattern.tokens else hint}\n"
+        + (pattern.explain(names[0]) if names else f"{aside} are no image data of it")
+    )
 
 
 def suggest(source: Source) -> tuple[list[str], bool]:
@@ -128,7 +245,7 @@ def suggest(source: Source) -> tuple[list[str], bool]:
 
     Lists the folders; opens no file.
     """
-    _, names = list_files(source)
+    names = list_files(source).names
     known, found = recognise(names), infer(names)
     templates = [found.template] if found.template else found.candidates
     lines = [f"convention  {reason}" for reason in known.reasons]

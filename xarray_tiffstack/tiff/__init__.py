@@ -2,3 +2,8 @@
 
 Nothing here knows about names, grids, dask or xarray.
 """
+
+from xarray_tiffstack.tiff.lattice_settings import read_settings
+from xarray_tiffstack.tiff.reading import Layout, metadata, probe, read
+
+__all__ = ["Layout", "metadata", "probe", "read", "read_settings"]
