@@ -27,6 +27,7 @@ import pandas as pd
 
 from xarray_tiffstack.messages import FIRST, first_lines
 from xarray_tiffstack.names.conventions import DIMS, VOCABULARY, Convention, Token
+from xarray_tiffstack.names.dependencies import combined, determines, distinct
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
@@ -116,12 +117,12 @@ def make_grid(
             "some of these tokens are no dimensions. Name the tokens that are with pattern=, or "
             "drop columns from the table of xarray_tiffstack.scan() and open that."
         )
-    cells = _combined([columns[name] for name in dims], len(paths))
-    if duplicates == "position" and not _told_apart([columns[name] for name in dims]):
+    cells = _slots([columns[name] for name in dims], len(paths))
+    if duplicates == "position" and not _distinct([columns[name] for name in dims], len(paths)):
         columns["position"] = _numbered(cells, columns, tokens)
         dims = ("position", *(name for name in dims if name != "position"))
         shape = tuple(len(columns[name].values) for name in dims)
-        cells = _combined([columns[name] for name in dims], len(paths))
+        cells = _slots([columns[name] for name in dims], len(paths))
     keep, dropped = _unique_cells(cells, paths, duplicates, dims, columns)
     cells, paths = cells[keep], paths[keep]
     columns = {name: _Column(column.codes[keep], column.values) for name, column in columns.items()}
@@ -236,39 +237,22 @@ def _encode(column: pd.Series[Any]) -> _Column:
     return _Column(codes, found)
 
 
-def _combined(columns: Sequence[_Column], length: int) -> np.ndarray:
-    """One integer a row that tells its tuple of values, in C order.
-
-    Where there are more tuples than integers they are numbered anew, those that occur only.
-    """
-    cells, size = np.zeros(length, np.int64), 1
-    for column in columns:
-        if size * len(column.values) > np.iinfo(np.int64).max:
-            cells = np.unique(cells, return_inverse=True)[1]
-            size = length
-        cells = cells * len(column.values) + column.codes
-        size *= len(column.values)
-    return cells
+def _slots(columns: Sequence[_Column], length: int) -> np.ndarray:
+    """Give each row the number of its slot, in C order."""
+    if not columns:
+        return np.zeros(length, np.intp)
+    sizes = [len(column.values) for column in columns]
+    return np.ravel_multi_index([column.codes for column in columns], sizes)
 
 
 def _determines(columns: Sequence[_Column], other: _Column) -> bool:
     """Whether rows that agree in all of `columns` agree in `other`."""
-    cells = _combined(columns, len(other.codes))
-    size = math.prod(len(c.values) for c in columns)
-    if size > 8 * len(cells) + 1024:  # a table of all cells would be mostly empty
-        cells, size = np.unique(cells, return_inverse=True)[1], len(cells)
-    last = np.zeros(size, np.int64)
-    last[cells] = other.codes
-    return bool((last[cells] == other.codes).all())
+    return determines([column.codes for column in columns], other.codes)
 
 
-def _told_apart(columns: Sequence[_Column]) -> bool:
-    """Whether no two rows agree in all of `columns`."""
-    length = len(columns[0].codes) if columns else 2
-    return len(np.unique(_combined(columns, length))) == length
-
-
-# --- dimensions -----------------------------------------------------------------------------
+def _distinct(columns: Sequence[_Column], length: int) -> bool:
+    """Whether no two rows agree in all columns."""
+    return distinct([column.codes for column in columns], length)
 
 
 def _dimensions(
@@ -285,7 +269,8 @@ def _dimensions(
     if "channel" in columns:
         role["channel"] = "axis"
     axes = [n for n in columns if role[n] in {"axis", "tile", "piece", "variant"}]
-    if convention is None and not _told_apart([columns[n] for n in axes]):
+    rows = len(next(iter(columns.values())).codes) if columns else 1
+    if convention is None and not _distinct([columns[n] for n in axes], rows):
         axes += [n for n in columns if role[n] == "clock"]
     axes.sort(key=lambda n: rank.get(n, rank["z_offset"] - 0.5))
     kept = [n for n in axes if columns[n].varies or n in always]
@@ -336,7 +321,7 @@ def _with_channel(columns: dict[str, _Column], tokens: Mapping[str, Token]) -> d
             told.remove(name)
     told += [n for n in label if not _determines([columns[t] for t in told], columns[n])]
     rows = len(next(iter(columns.values())).codes)
-    codes = _combined([columns[n] for n in told], rows)
+    codes = combined([columns[n].codes for n in told], rows)
     _, first, codes = np.unique(codes, return_index=True, return_inverse=True)
     names = _channel_labels(first, columns, told, label, identity)
     sorted_names = _encode(pd.Series(names))
@@ -444,7 +429,7 @@ def _coordinate(
         if _determines(list(rest.values()), column):
             along = rest
     shape = tuple(len(c.values) for c in along.values())
-    cells = _combined(list(along.values()), len(column.codes))
+    cells = _slots(list(along.values()), len(column.codes))
     codes = np.full(math.prod(shape), -1, np.int64)
     codes[cells] = column.codes
     if complete or not (codes < 0).any():
