@@ -118,8 +118,8 @@ def describe(ds: xr.Dataset) -> dict[str, Any]:
 
 def _suggest(source: str) -> int:
     """Print what recognition and inference make of the names; opens no file."""
-    from xarray_tiffstack.names.conventions import recognise
     from xarray_tiffstack.names.infer import infer
+    from xarray_tiffstack.names.recognise import recognise
     from xarray_tiffstack.source import list_files
 
     _, names = list_files(source)

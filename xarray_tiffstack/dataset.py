@@ -19,7 +19,7 @@ from xarray_tiffstack.array.reads import FileGrid
 from xarray_tiffstack.array.variable import FileVariable, TokenVariable
 from xarray_tiffstack.grid import Grid, make_grid
 from xarray_tiffstack.messages import first_lines
-from xarray_tiffstack.names.conventions import VOCABULARY, Convention
+from xarray_tiffstack.names.vocabulary import VOCABULARY
 from xarray_tiffstack.source import common_folder
 from xarray_tiffstack.tiff import reading as _tiff
 from xarray_tiffstack.tiff.lattice_settings import read_settings
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     import dask.array as da
 
+    from xarray_tiffstack.names.conventions import Convention
     from xarray_tiffstack.open import Options
     from xarray_tiffstack.tiff.reading import Layout
 

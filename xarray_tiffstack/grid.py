@@ -26,11 +26,13 @@ import numpy as np
 import pandas as pd
 
 from xarray_tiffstack.messages import FIRST, first_lines
-from xarray_tiffstack.names.conventions import DIMS, VOCABULARY, Convention, Token
 from xarray_tiffstack.names.dependencies import combined, determines, distinct
+from xarray_tiffstack.names.vocabulary import DIMS, VOCABULARY, Token
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+
+    from xarray_tiffstack.names.conventions import Convention
 
 UNKNOWN = Token("axis")
 

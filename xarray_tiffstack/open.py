@@ -16,12 +16,12 @@ from xarray_tiffstack.messages import first_lines, one_of
 from xarray_tiffstack.names.conventions import (
     INFERRED,
     Convention,
-    Token,
     conventions,
     find_convention,
     inferred_convention,
 )
 from xarray_tiffstack.names.pattern import Pattern
+from xarray_tiffstack.names.vocabulary import Token
 from xarray_tiffstack.table import scan
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from xarray_tiffstack.names.conventions import (
     Convention,
     find_convention,
     inferred_convention,
-    recognise,
 )
 from xarray_tiffstack.names.infer import Inference, infer, units_beside
 from xarray_tiffstack.names.pattern import Pattern
+from xarray_tiffstack.names.recognise import recognise
 from xarray_tiffstack.source import list_files
 
 if TYPE_CHECKING:
