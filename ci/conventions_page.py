@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from xarray_tiffstack.names import conventions as _conventions
-from xarray_tiffstack.names.conventions import Convention, Token, conventions
+from xarray_tiffstack.names.conventions import Convention, conventions
+from xarray_tiffstack.names.vocabulary import VOCABULARY, Token
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "conventions.md"
 
@@ -41,7 +41,7 @@ pages = "time"                      # what the pages of a file are, where it doe
 
 [convention.mouse.tokens]
 mouse = {role = "sample", title = "number of the mouse"}
-day = {role = "axis", units = "day", base = 1}
+day = {role = "axis", units = "day"}
 
 [[convention.mouse.aside]]          # files of the format that are no part of the array
 pattern = "{mouse}_day{day:d}_average"
@@ -119,7 +119,7 @@ def page() -> str:
     table = "".join(
         f"| [{one.name}](#{one.name}) | {one.title} | {', '.join(one.dims)} |\n" for one in known
     )
-    words = "".join(meaning(*item) for item in _conventions.VOCABULARY.items())
+    words = "".join(meaning(*item) for item in VOCABULARY.items())
     return "\n".join([INTRODUCTION + table, *map(section, known), ADD + words])
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xarray_tiffstack.names.pattern import Pattern
+from xarray_tiffstack.names.template import read_template, template_regex
 
 TEMPLATES = [
     # template, name, tokens
@@ -33,6 +34,11 @@ TEMPLATES = [
     ("{s:2d}{t:2d}", "04123.tif", None),
     ("z{z:f}um", "z-0.50um.tif", {"z": -0.5}),
     ("z{z:f}um", "z12um.tif", {"z": 12.0}),
+    ("z{z:f}um", "z0p25um.tif", {"z": 0.25}),
+    ("z{z:f}um", "z0,25um.tif", {"z": 0.25}),
+    ("{a}", "0p25.tif", {"a": "0p25"}),
+    ("x{x:d}_y{y:f}_{a}", "x+5_y-2.5_+3.tif", {"x": 5, "y": -2.5, "a": 3}),
+    ("x{x:03d}_y{y:03d}", "x+05_y005.tif", {"x": 5, "y": 5}),
     ("{row:l}{col:d}", "B07.tif", {"row": "B", "col": 7}),
     ("{well:w}_{}_{c:d}", "B07__2.tif", {"well": "B07", "c": 2}),
     ("a[_t{t:d}[_z{z:d}]]", "a.tif", {"t": None, "z": None}),
@@ -133,6 +139,44 @@ def test_identity():
     assert len({pattern, Pattern("{a}_{b:d}"), Pattern("{a}")}) == 2
     assert (pattern.tokens, pattern.is_template, str(pattern)) == (("a", "b"), True, "{a}_{b:d}")
     assert not Pattern("(?P<a>.)").is_template
+
+
+LOOSE = ["{a}", "{b:s}", "{}", "{c}", "{d}"]
+BETWEEN = [
+    "_",
+    "-",
+    "",
+    "_x",
+    "{n:d}",
+    "_{n:d}_",
+    "-{n:l}-",
+    "_{n:f}.",
+    "{n:w}_",
+    "{n:2d}",
+    "[_{n:d}]",
+]
+
+
+@given(
+    fields=st.lists(st.sampled_from(LOOSE), min_size=2, max_size=5, unique=True),
+    between=st.lists(st.sampled_from(BETWEEN), min_size=4, max_size=4),
+    name=st.text("a1x_-./", min_size=1, max_size=14),
+)
+def test_what_is_tried_once_only_fits_as_if_all_were_tried(fields, between, name):
+    between = [text.replace("{n", f"{{n{place}") for place, text in enumerate(between)]
+    template = fields[0] + "".join(map("".join, zip(between, fields[1:], strict=False))) + ".tif"
+    expression = template_regex(read_template(template))
+    everything = re.search(expression.replace("(?>", "(?:"), f"{name}.tif")
+    found = re.search(expression, f"{name}.tif")
+    assert (found and found.groups()) == (everything and everything.groups())
+
+
+@pytest.mark.parametrize("name", ["_" * 240, "a_1" * 80, "_1" * 120, "1." * 120])
+@pytest.mark.parametrize("end", ["", "x"])
+def test_a_long_name_of_separators_is_taken_apart_at_once(name, end):
+    """In an hour, where all ways to part it were tried; the suite would not end."""
+    fits = Pattern("{a}_{b}_{c}_{d}_{e}_{f:d}_{g}_{h}" + end).parse(f"{name}.tif")
+    assert (fits is not None) == (name[:2] == "_1" and not end)
 
 
 COMPOSED = [

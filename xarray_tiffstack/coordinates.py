@@ -11,7 +11,7 @@ import numpy as np
 
 from xarray_tiffstack import tiff
 from xarray_tiffstack.array.variable import TokenVariable
-from xarray_tiffstack.names.conventions import VOCABULARY
+from xarray_tiffstack.names.vocabulary import VOCABULARY
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -26,12 +26,14 @@ import numpy as np
 import pandas as pd
 
 from xarray_tiffstack.messages import FIRST, counted, first_lines
-from xarray_tiffstack.names.conventions import DIMS, VOCABULARY, Convention, Token
+from xarray_tiffstack.names.dependencies import combined, determines, distinct
+from xarray_tiffstack.names.vocabulary import DIMS, VOCABULARY, Token
 from xarray_tiffstack.source import below
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
+    from xarray_tiffstack.names.conventions import Convention
     from xarray_tiffstack.table import FileTable
 
 UNKNOWN = Token("axis")
@@ -120,12 +122,12 @@ def make_grid(
             "with pattern=, or drop columns from the table of xarray_tiffstack.scan() and open "
             "that."
         )
-    slots = _combined([columns[name] for name in dims], len(paths))
-    if duplicates == "position" and not _told_apart([columns[name] for name in dims]):
+    slots = _slots([columns[name] for name in dims], len(paths))
+    if duplicates == "position" and not _distinct([columns[name] for name in dims], len(paths)):
         columns["position"] = _numbered(slots, columns, tokens)
         dims = ("position", *(name for name in dims if name != "position"))
         shape = tuple(len(columns[name].values) for name in dims)
-        slots = _combined([columns[name] for name in dims], len(paths))
+        slots = _slots([columns[name] for name in dims], len(paths))
     keep, dropped = _unique_slots(slots, paths, duplicates, dims, columns)
     slots, paths = slots[keep], paths[keep]
     columns = {name: _Column(column.codes[keep], column.values) for name, column in columns.items()}
@@ -238,39 +240,22 @@ def _encode(column: pd.Series[Any]) -> _Column:
     return _Column(codes, found)
 
 
-def _combined(columns: Sequence[_Column], length: int) -> np.ndarray:
-    """One integer a row that tells its tuple of values, in C order.
-
-    Where there are more tuples than integers they are numbered anew, those that occur only.
-    """
-    slots, size = np.zeros(length, np.int64), 1
-    for column in columns:
-        if size * len(column.values) > np.iinfo(np.int64).max:
-            slots = np.unique(slots, return_inverse=True)[1]
-            size = length
-        slots = slots * len(column.values) + column.codes
-        size *= len(column.values)
-    return slots
+def _slots(columns: Sequence[_Column], length: int) -> np.ndarray:
+    """Give each row the number of its slot, in C order."""
+    if not columns:
+        return np.zeros(length, np.intp)
+    sizes = [len(column.values) for column in columns]
+    return np.ravel_multi_index([column.codes for column in columns], sizes)
 
 
 def _determines(columns: Sequence[_Column], other: _Column) -> bool:
     """Whether rows that agree in all of `columns` agree in `other`."""
-    slots = _combined(columns, len(other.codes))
-    size = math.prod(len(c.values) for c in columns)
-    if size > 8 * len(slots) + 1024:  # a table of all slots would be mostly empty
-        slots, size = np.unique(slots, return_inverse=True)[1], len(slots)
-    last = np.zeros(size, np.int64)
-    last[slots] = other.codes
-    return bool((last[slots] == other.codes).all())
+    return determines([column.codes for column in columns], other.codes)
 
 
-def _told_apart(columns: Sequence[_Column]) -> bool:
-    """Whether no two rows agree in all of `columns`."""
-    length = len(columns[0].codes) if columns else 2
-    return len(np.unique(_combined(columns, length))) == length
-
-
-# --- dimensions -----------------------------------------------------------------------------
+def _distinct(columns: Sequence[_Column], length: int) -> bool:
+    """Whether no two rows agree in all columns."""
+    return distinct([column.codes for column in columns], length)
 
 
 def _dimensions(
@@ -287,7 +272,8 @@ def _dimensions(
     if "channel" in columns:
         role["channel"] = "axis"
     axes = [n for n in columns if role[n] in {"axis", "tile", "piece", "variant"}]
-    if convention is None and not _told_apart([columns[n] for n in axes]):
+    rows = len(next(iter(columns.values())).codes) if columns else 1
+    if convention is None and not _distinct([columns[n] for n in axes], rows):
         axes += [n for n in columns if role[n] == "clock"]
     axes.sort(key=lambda n: rank.get(n, rank["z_offset"] - 0.5))
     kept = [n for n in axes if columns[n].varies or n in always]
@@ -338,7 +324,7 @@ def _with_channel(columns: dict[str, _Column], tokens: Mapping[str, Token]) -> d
             told.remove(name)
     told += [n for n in label if not _determines([columns[t] for t in told], columns[n])]
     rows = len(next(iter(columns.values())).codes)
-    codes = _combined([columns[n] for n in told], rows)
+    codes = combined([columns[n].codes for n in told], rows)
     _, first, codes = np.unique(codes, return_index=True, return_inverse=True)
     names = _channel_labels(first, columns, told, label, identity)
     sorted_names = _encode(pd.Series(names))
@@ -446,7 +432,7 @@ def _coordinate(
         if _determines(list(rest.values()), column):
             along = rest
     shape = tuple(len(c.values) for c in along.values())
-    slots = _combined(list(along.values()), len(column.codes))
+    slots = _slots(list(along.values()), len(column.codes))
     codes = np.full(math.prod(shape), -1, np.int64)
     codes[slots] = column.codes
     if complete or not (codes < 0).any():

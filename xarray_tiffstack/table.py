@@ -15,14 +15,14 @@ from xarray_tiffstack.messages import FIRST, counted, first_lines, one_of, user_
 from xarray_tiffstack.names.conventions import (
     INFERRED,
     Convention,
-    Token,
     conventions,
     find_convention,
     inferred_convention,
-    recognise,
 )
 from xarray_tiffstack.names.infer import Inference, infer, units_beside
 from xarray_tiffstack.names.pattern import Pattern
+from xarray_tiffstack.names.recognise import recognise
+from xarray_tiffstack.names.vocabulary import Token
 from xarray_tiffstack.source import common_folder, list_files
 
 if TYPE_CHECKING:

@@ -10,53 +10,17 @@ import difflib
 import tomllib
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any
 
 from xarray_tiffstack.names.pattern import Pattern, Value
+from xarray_tiffstack.names.vocabulary import BUILT_IN, DIMS, VOCABULARY, Token, read_token
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-Role: TypeAlias = Literal[
-    "axis", "tile", "channel", "label", "clock", "piece", "variant", "sample", "random"
-]
-
-_BUILT_IN = Path(__file__).with_name("conventions.toml")
 INFERRED = "inferred"  # name of what no list holds: a convention of one folder
-
-# Names looked at before a convention is thought worth comparing with all of them.
-_SAMPLE = 200
-
-
-@dataclass(frozen=True)
-class Token:
-    """What one token of a file name means.
-
-    Examples
-    --------
-    >>> VOCABULARY["wavelength"]
-    Token(role='label', units='nanometer', base=None, missing=None, title=None)
-    """
-
-    role: Role
-    """What the token does: "axis" counts something and becomes a dimension where it varies; "tile"
-    is an axis that is a place in a mosaic; "channel" is part of a channel's identity; "label" names
-    the channel but is not its identity; "clock" was measured, or repeats what others say, and is a
-    coordinate, never a dimension; "piece" continues the same volume along z; "variant" tells a
-    processed version of a file from the raw one; "sample" is what was imaged, and different ones
-    are different groups; "random" says nothing (a GUID)."""
-    units: str | None = None
-    """Unit of the values, spelled as UDUNITS and NGFF do."""
-    base: int | None = None
-    """Where counting starts, where the format says."""
-    missing: int | str | None = None
-    """Value where an optional token is absent from some names and present in others; None keeps it
-    missing."""
-    title: str | None = None
-    """The token in words."""
 
 
 @dataclass(frozen=True)
@@ -160,24 +124,6 @@ class Convention:
         return {name: aside.reason for name, aside in found.items() if not (alone and aside.alone)}
 
 
-@dataclass(frozen=True)
-class Recognition:
-    """Which convention names follow, and why."""
-
-    convention: Convention | None
-    """The convention, or None where none explains most of the names."""
-    pattern: Pattern | None
-    """The one of its patterns that the names follow."""
-    fraction: float
-    """Part of the names that it explains, those set aside left out; 0 to 1."""
-    runner_up: Convention | None
-    """The convention that came second."""
-    runner_up_fraction: float
-    """Part of the names that the second explains; 0 to 1."""
-    reasons: tuple[str, ...]
-    """The choice in words, a line each."""
-
-
 @cache
 def conventions() -> Mapping[str, Convention]:
     """Return the built-in conventions by name; the file is read once.
@@ -187,7 +133,7 @@ def conventions() -> Mapping[str, Convention]:
     >>> conventions()["aollsm"].title
     'Advanced Imaging Center / Betzig lab lattice light-sheet (AO-LLSM)'
     """
-    return MappingProxyType(load_conventions(_BUILT_IN))
+    return MappingProxyType(load_conventions(BUILT_IN))
 
 
 def load_conventions(path: str | os.PathLike[str]) -> dict[str, Convention]:
@@ -211,7 +157,7 @@ def load_conventions(path: str | os.PathLike[str]) -> dict[str, Convention]:
 
     Examples
     --------
-    >>> load_conventions(_BUILT_IN)["aollsm"].always
+    >>> load_conventions(BUILT_IN)["aollsm"].always
     ('channel', 'stack')
     """
     try:
@@ -286,96 +232,6 @@ def inferred_convention(pattern: Pattern, tokens: Mapping[str, Token]) -> Conven
     )
 
 
-def recognise(names: Sequence[str], among: Iterable[Convention] | None = None) -> Recognition:
-    """Find the convention that names follow.
-
-    Every convention is compared with names spread over the whole list, and where two come close,
-    those two with all names. Of those that explain more than half of the names, the best gives a
-    meaning to the most characters: a pattern that fixes much of each name goes before one that
-    takes any text. The name of the sample has no meaning. Where no convention explains more than
-    half, none is chosen.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Paths relative to the source, with "/" between their parts.
-    among : iterable of Convention, optional
-        The conventions to compare; all that are built in by default.
-
-    Returns
-    -------
-    Recognition
-
-    Notes
-    -----
-    No IO. Some 0.2 s for 100,000 names.
-
-    Examples
-    --------
-    >>> found = recognise(["cell_ch0_stack0000_488nm_0000000msec_0007232334msecAbs.tif"])
-    >>> found.convention.name, found.fraction
-    ('aollsm', 1.0)
-    """
-    known = conventions().values() if among is None else among
-    sample = names[:: max(1, len(names) // _SAMPLE)]
-    tried = [_compare(one, pattern, sample) for one in known for pattern in one.patterns]
-    best: dict[str, _Fit] = {}
-    for fit in sorted(tried, key=_Fit.rank, reverse=True):
-        if fit.fraction and len(best) < 2:
-            best.setdefault(fit.convention.name, fit)
-    fits = list(best.values())
-    close = [fit for fit in fits[1:] if fit.is_clear and fit.characters > fits[0].characters / 2]
-    if close:
-        fits = [_compare(fit.convention, fit.pattern, names) for fit in fits]
-        fits.sort(key=_Fit.rank, reverse=True)
-    reasons = [
-        f"{fit.convention.name}: {fit.fraction:.1%} of the names, "
-        f"{fit.characters:.0f} characters of each"
-        for fit in fits
-    ]
-    first, second = [*fits, None, None][:2]
-    if first is None or not first.is_clear:
-        reasons.append("no convention explains more than half of the names")
-    return Recognition(
-        convention=first.convention if first and first.is_clear else None,
-        pattern=first.pattern if first and first.is_clear else None,
-        fraction=first.fraction if first else 0.0,
-        runner_up=second.convention if second else None,
-        runner_up_fraction=second.fraction if second else 0.0,
-        reasons=tuple(reasons),
-    )
-
-
-class _Fit(NamedTuple):
-    """How well some names follow one pattern of a convention."""
-
-    convention: Convention
-    pattern: Pattern
-    fraction: float
-    characters: float
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether most of the names follow it."""
-        return self.fraction > 0.5
-
-    def rank(self) -> tuple[bool, float]:
-        """Order by whether most names follow, then by how much of them is explained."""
-        return self.is_clear, self.characters
-
-
-def _compare(convention: Convention, pattern: Pattern, names: Sequence[str]) -> _Fit:
-    """Count the names that fit, and the characters of each that have a meaning."""
-    free = [
-        token for token in pattern.tokens if convention.tokens[token].role in ("sample", "random")
-    ]
-    aside = convention.set_aside(names)
-    counts = [pattern.accounts_for(name, free) for name in names if name not in aside]
-    known = [count for count in counts if count is not None]
-    total = max(1, len(counts))
-    return _Fit(convention, pattern, len(known) / total, sum(known) / total)
-
-
 def _convention(name: str, entry: dict[str, Any]) -> Convention:
     """Build one convention from its table in the file."""
     keys = [each.name for each in fields(Convention) if each.name != "name"]
@@ -384,7 +240,7 @@ def _convention(name: str, entry: dict[str, Any]) -> Convention:
     if wrong:
         raise ValueError(f"{'; '.join(wrong)}; the keys are {', '.join(keys)}")
     patterns = tuple(Pattern(text) for text in entry.pop("patterns"))
-    own = {token: _token(token, meaning) for token, meaning in entry.pop("tokens", {}).items()}
+    own = {token: read_token(token, meaning) for token, meaning in entry.pop("tokens", {}).items()}
     used = list(dict.fromkeys(token for pattern in patterns for token in pattern.tokens))
     for key in ("dims", "always"):
         if not isinstance(entry.get(key, []), list):
@@ -408,25 +264,3 @@ def _convention(name: str, entry: dict[str, Any]) -> Convention:
         examples=examples,
         **entry,
     )
-
-
-def _token(name: str, meaning: dict[str, Any]) -> Token:
-    """Build the meaning of one token from its table in the file."""
-    token = Token(**meaning)
-    if token.role not in get_args(Role):
-        raise ValueError(
-            f"token {name!r} has the role {token.role!r}; roles are {', '.join(get_args(Role))}"
-        )
-    return token
-
-
-def _vocabulary() -> tuple[Mapping[str, Token], tuple[str, ...]]:
-    """Read what tokens mean, and how dimensions are ordered, where no convention says."""
-    with open(_BUILT_IN, "rb") as file:
-        entry = tomllib.load(file)["vocabulary"]
-    tokens = {name: _token(name, meaning) for name, meaning in entry["tokens"].items()}
-    return MappingProxyType(tokens), tuple(entry["dims"])
-
-
-VOCABULARY, DIMS = _vocabulary()
-"""Meaning of a token by its name, and order of dimensions, where no convention says otherwise."""

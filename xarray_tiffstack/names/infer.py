@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import pandas as pd
 
-from xarray_tiffstack.names.conventions import VOCABULARY, Token
 from xarray_tiffstack.names.pattern import Pattern
+from xarray_tiffstack.names.vocabulary import VOCABULARY, Token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,90 +10,37 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from xarray_tiffstack.names.template import (
+    ENDING,
+    Node,
+    all_fields,
+    invalid,
+    nodes_regex,
+    read_template,
+    template_regex,
+    write,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 Value: TypeAlias = int | float | str | None
 
-# What a TIFF file's name may end in, and so what a template may leave off.
-_TIFF_ENDING = r"(?:\.ome)?\.(?:tiff?|btf|tf8|tf2)"
-_ENDING = re.compile(rf"(?:{_TIFF_ENDING}|\.lsm|\.stk)\Z", re.IGNORECASE)
-
-_PIECE = re.compile(
-    r"(?P<literal>[^\[\]{}]+)|(?P<brace>\{\{|\}\})|(?P<field>\{[^{}]*\})"
-    r"|(?P<opening>\[+)|(?P<closing>\]+)|(?P<stray>[{}])"
-)
-_FIELD = re.compile(r"(?P<name>[^:]*)(?::(?:(?P<pad>0?)(?P<width>[1-9][0-9]*))?(?P<kind>[dfslw]))?")
-_HOW = (
-    "write {token}, {token:d} (integer), {token:04d} (zero padded), {token:4d} (4 digits), "
-    "{token:f} (decimal), {token:s} (text), {token:l} (letters), {token:w} (letters and digits) "
-    "or {} (anything, not kept); [...] is an optional part; {{ }} [[ ]] are the characters"
-)
-
 # Whole columns are checked in one call; NUL cannot occur in a file name, so it separates values.
 # More than 18 digits do not fit an int64 and are an identifier, not a count.
-_INTEGER = r"-?[0-9]{1,18}"
-_DECIMAL = r"-?[0-9]{1,18}(?:\.[0-9]+)?"
+_INTEGER = r"[-+]?[0-9]{1,18}"
+_DECIMAL = r"[-+]?[0-9]{1,18}(?:\.[0-9]+)?"
 _INTEGERS = re.compile(rf"{_INTEGER}(?:\0{_INTEGER})*+")
 _DECIMALS = re.compile(rf"{_DECIMAL}(?:\0{_DECIMAL})*+")
 
 # Names taken apart at once.
 _BLOCK = 256
-
-
-@dataclass(frozen=True)
-class _Field:
-    """One ``{token:spec}`` of a template; `name` is empty for ``{}``."""
-
-    name: str
-    kind: str = ""
-    width: int = 0
-    padded: bool = False
-
-    @property
-    def regex(self) -> str:
-        """The regular expression of the texts this field takes, named after its token."""
-        if not self.name:
-            return "[^/]*?"
-        match self.kind, self.width:
-            case "d", 0:
-                taken = "-?[0-9]+"
-            case "d", 1 if not self.padded:
-                taken = "[0-9]"
-            case "d", width:
-                # Zero padding counts the sign: -1 as 03d is -01.
-                more = "," if self.padded else ""
-                taken = f"[0-9]{{{width}{more}}}|-[0-9]{{{max(width - 1, 1)}{more}}}"
-            case "f", _:
-                taken = r"-?[0-9]+(?:\.[0-9]+)?"
-            case "l", _:
-                taken = r"[^\W\d_]+"
-            case "w", _:
-                taken = r"[^\W_]+"
-            case _:
-                taken = "[^/]+?"
-        return f"(?P<{self.name}>{taken})"
-
-    def write(self, value: object) -> str:
-        """Spell `value` as this field does."""
-        if self.kind == "d":
-            if int(value) != value:  # type: ignore[call-overload]
-                raise ValueError(f"{self.name}={value!r} is not an integer")
-            return format(int(value), f"0{self.width}d")  # type: ignore[call-overload]
-        if isinstance(value, float | np.floating):
-            return format(Decimal(repr(float(value))), "f")
-        return str(value)
-
-
-# A template is a sequence of literal text, fields and optional parts (themselves sequences).
-_Node: TypeAlias = "str | _Field | tuple[_Node, ...]"
 
 
 @dataclass(frozen=True)
@@ -103,7 +50,8 @@ class Pattern:
     A *template* is a format string. ``{token}`` takes any text but "/" (the shortest that fits);
     its type is decided by all names together: integer where every value is one, float where every
     value is a decimal number, else text. ``{t:d}`` is a signed integer, ``{t:04d}`` has at least
-    4 digits, ``{t:4d}`` exactly 4 (for glued fields), ``{v:f}`` is a signed decimal number,
+    4 digits, ``{t:4d}`` exactly 4 (for glued fields), ``{v:f}`` is a signed decimal number (with
+    "." or, as ``0p25`` and ``0,25`` have it, "p" or ","),
     ``{n:s}`` text whatever it looks like, ``{w:l}`` letters, ``{w:w}`` letters and digits, and
     ``{}`` anything, kept nowhere. ``[...]`` is an optional part (a token in it is missing where
     the part is), and ``{{ }} [[ ]]`` are the characters themselves (``]]`` closes two parts where
@@ -151,25 +99,25 @@ class Pattern:
     is_template: bool = field(init=False, compare=False, repr=False)
     _kinds: Mapping[str, str] = field(init=False, compare=False, repr=False)
     _places: tuple[int, ...] = field(init=False, compare=False, repr=False)
-    _nodes: tuple[_Node, ...] = field(init=False, compare=False, repr=False)
+    _nodes: tuple[Node, ...] = field(init=False, compare=False, repr=False)
     _find: Callable[[str], re.Match[str] | None] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Compile the text, once."""
         is_template = "(?P<" not in self.text
-        nodes: tuple[_Node, ...] = ()
+        nodes: tuple[Node, ...] = ()
         kinds: dict[str, str] = {}
         if is_template:
-            nodes = _read_template(self.text)
-            kinds = {node.name: node.kind for node in _fields(nodes)}
-            regex = re.compile(_template_regex(nodes))
+            nodes = read_template(self.text)
+            kinds = {node.name: node.kind for node in all_fields(nodes)}
+            regex = re.compile(template_regex(nodes))
         else:
             try:
                 regex = re.compile(self.text)
             except re.error as error:
                 problem = f"not a regular expression: {error.msg}"
                 how = "a token is written (?P<token>...)"
-                raise _invalid(self.text, error.pos or 0, problem, how) from None
+                raise invalid(self.text, error.pos or 0, problem, how) from None
         attributes = {
             "tokens": tuple(regex.groupindex),
             "is_template": is_template,
@@ -334,8 +282,8 @@ class Pattern:
         given = {token: value for token, value in values.items() if not pd.isna(value)}  # type: ignore[call-overload]
         if unknown := sorted(given.keys() - set(self.tokens)):
             raise ValueError(f"no such token in {self.text}: {', '.join(unknown)}")
-        name = _write(self._nodes, given, self.text)
-        if not _ENDING.search(self.text):
+        name = write(self._nodes, given, self.text)
+        if not ENDING.search(self.text):
             name += ".tif"
         parsed = self.parse(name) or {}
         if lost := [token for token, value in given.items() if parsed.get(token) != value]:
@@ -379,7 +327,7 @@ class Pattern:
         )
         wanted = self.text[agreed:] or "the end of the name"
         lines = [name, " " * end + "^ does not fit", self.text, " " * agreed + f"^ {wanted}"]
-        regex = _template_regex(self._nodes) if self.is_template else self.text
+        regex = template_regex(self._nodes) if self.is_template else self.text
         if re.compile(regex, re.IGNORECASE).search(name):
             lines.append("They differ in upper and lower case only.")
         return "\n".join(lines)
@@ -389,145 +337,22 @@ class Pattern:
         part = self.text[:length]
         try:
             if self.is_template:
-                return re.match(_regex(_read_template(part, partial=True)), name)
+                return re.match(nodes_regex(read_template(part, partial=True)), name)
             return re.search(part, name)
         except (ValueError, re.error):
             return None
-
-
-def _invalid(text: str, place: int, problem: str, how: str = _HOW) -> ValueError:
-    """Point at the place where a pattern goes wrong, and say how it is written."""
-    return ValueError(f"{problem}\n  {text}\n  {' ' * place}^\n{how}")
-
-
-def _read_template(text: str, *, partial: bool = False) -> tuple[_Node, ...]:
-    """Read a template; in a `partial` one, optional parts may still be open."""
-    parts: list[list[_Node]] = [[]]
-    opened: list[int] = []
-    seen: set[str] = set()
-    for piece in _PIECE.finditer(text):
-        run, place = piece.group(), piece.start()
-        match piece.lastgroup:
-            case "literal":
-                parts[-1].append(run)
-            case "brace":
-                parts[-1].append(run[0])
-            case "field":
-                token = _read_field(text, place, run[1:-1])
-                if token.name in seen:
-                    raise _invalid(text, place, f"token {token.name!r} is there twice")
-                seen |= {token.name} - {""}
-                parts[-1].append(token)
-            case "opening":
-                if len(run) % 2:
-                    parts.append([])
-                    opened.append(place)
-                parts[-1].append("[" * (len(run) // 2))
-            case "closing":
-                left = len(run)
-                while left:
-                    if left > 1 and len(opened) < 2:
-                        parts[-1].append("]")
-                        left -= 2
-                    elif opened:
-                        opened.pop()
-                        closed = tuple(parts.pop())
-                        parts[-1].append(closed)
-                        left -= 1
-                    else:
-                        raise _invalid(text, place, 'this "]" closes nothing')
-            case _:
-                raise _invalid(text, place, f'unbalanced "{run}"')
-    if opened and not partial:
-        raise _invalid(text, opened[-1], 'this "[" is never closed')
-    return tuple(node for part in parts for node in part if node != "")
-
-
-def _read_field(text: str, place: int, inside: str) -> _Field:
-    """Read what stands between the braces of a field."""
-    spec = _FIELD.fullmatch(inside)
-    if not inside:
-        return _Field("")
-    if spec is None or (spec["width"] and spec["kind"] != "d"):
-        raise _invalid(text, place, f"no such type of token: {{{inside}}}")
-    if not spec["name"].isidentifier():
-        raise _invalid(text, place, f"{spec['name']!r} cannot be the name of a token")
-    return _Field(spec["name"], spec["kind"] or "", int(spec["width"] or 0), bool(spec["pad"]))
-
-
-def _fields(nodes: tuple[_Node, ...]) -> list[_Field]:
-    """All fields of a template, optional ones too."""
-    found: list[_Field] = []
-    for node in nodes:
-        if isinstance(node, _Field):
-            found.append(node)
-        elif isinstance(node, tuple):
-            found.extend(_fields(node))
-    return found
-
-
-def _regex(nodes: tuple[_Node, ...]) -> str:
-    """Write a template's nodes as a regular expression, its ending and folders left alone."""
-    written = []
-    for node in nodes:
-        match node:
-            case str():
-                written.append(re.escape(node))
-            case _Field():
-                written.append(node.regex)
-            case _:
-                written.append(f"(?:{_regex(node)})?")
-    return "".join(written)
-
-
-def _template_regex(nodes: tuple[_Node, ...]) -> str:
-    """Write a template as the regular expression that a whole path must match."""
-    last = nodes[-1] if nodes else ""
-    ending = _ENDING.search(last) if isinstance(last, str) else None
-    if ending is None:
-        body, suffix = _regex(nodes), _TIFF_ENDING
-    else:
-        body = _regex((*nodes[:-1], ending.string[: ending.start()]))
-        suffix = re.escape(ending.group())
-    # Searched for, from the start of any folder: the leftmost match has all optional folders.
-    return rf"(?<![^/]){body}(?i:{suffix})\Z"
-
-
-def _write(nodes: tuple[_Node, ...], values: Mapping[str, object], text: str) -> str:
-    """Write a sequence of nodes; every token directly in it must have a value."""
-    own = [node for node in nodes if isinstance(node, _Field)]
-    if any(not node.name for node in own):
-        raise ValueError(f"{{}} keeps nothing, so this pattern cannot compose names: {text}")
-    if lacking := [node.name for node in own if node.name not in values]:
-        raise ValueError(f"{text} also needs a value for: {', '.join(lacking)}")
-    written = []
-    for node in nodes:
-        match node:
-            case str():
-                written.append(node)
-            case _Field():
-                written.append(node.write(values[node.name]))
-            case _ if _is_given(node, values):
-                written.append(_write(node, values, text))
-    return "".join(written)
-
-
-def _is_given(part: tuple[_Node, ...], values: Mapping[str, object]) -> bool:
-    """Whether an optional part has all it says: its own tokens, or those of a part in it."""
-    own = [node.name in values for node in part if isinstance(node, _Field)]
-    if own:
-        return all(own)
-    return any(_is_given(node, values) for node in part if isinstance(node, tuple))
 
 
 def _typed(texts: Sequence[str], kind: str) -> np.ndarray:
     """Turn the texts of one token into int64, float64 or object, whichever all of them are."""
     if kind not in ("s", "l", "w"):
         joined = "\0".join(texts)
-        if kind != "f" and _INTEGERS.fullmatch(joined):
+        if kind == "f":  # 0p25 and 0,25 are written where a dot would be in the way
+            joined = joined.replace("p", ".").replace(",", ".")
+        elif _INTEGERS.fullmatch(joined):
             return np.array(list(map(int, texts)), np.int64)
         if _DECIMALS.fullmatch(joined):
-            return np.array(list(map(float, texts)), np.float64)
+            return np.array(list(map(float, joined.split("\0"))), np.float64)
     return np.array(texts, dtype=object)
 
 
