@@ -17,8 +17,8 @@ import xarray as xr
 import zarr
 from conftest import pixels, reference_name, write, write_acquisition
 
-from xarray_tiffstack.follow import _Growth, follow
 from xarray_tiffstack.ome_zarr.convert import make_job, to_ome_zarr
+from xarray_tiffstack.watch import _Growth, follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,8 +155,8 @@ def test_a_file_that_never_comes(tmp_path: Path) -> None:
 
 COMMAND = """
 import sys
-from xarray_tiffstack import cli, follow as _follow
-_follow.follow.__kwdefaults__["poll"] = 0.05
+from xarray_tiffstack import cli, watch
+watch.follow.__kwdefaults__["poll"] = 0.05
 args = cli.make_parser().parse_args()
 sys.exit(args.run(args))
 """

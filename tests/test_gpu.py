@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,11 @@ import pytest
 import tifffile
 import xarray as xr
 from conftest import pixels, reference_name, write, write_acquisition
-from test_device import SELECTIONS
 from test_docs import FENCE, ROOT, run_examples
 
-from xarray_tiffstack.array import device as _device
+from xarray_tiffstack.array import device
 from xarray_tiffstack.array.mosaic import tiles_of
 from xarray_tiffstack.array.reads import source_of
-from xarray_tiffstack.array.variable import FileVariable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +27,7 @@ def absent() -> str:
     """Say what is missing for these tests."""
     with warnings.catch_warnings(action="ignore"):
         try:
-            _device.check("cuda")
+            device.check("cuda")
             import cupy_xarray  # noqa: F401
         except (ImportError, RuntimeError) as error:
             return str(error)
@@ -49,15 +46,16 @@ def cp() -> Any:
     return pytest.importorskip("cupy")
 
 
-@pytest.fixture(params=["one piece", "many pieces"])
-def acquired(
-    request: pytest.FixtureRequest, shared_acquisition: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """Folder whose stacks travel in one piece each, or plane by plane."""
-    if request.param == "many pieces":
-        monkeypatch.setattr(_device, "PIECE", 96)
-        monkeypatch.setattr(_device, "_idle", [])
-    return shared_acquisition
+SELECTIONS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "a channel and a plane": {"channel": 1, "z": 2},
+    "planes backwards": {"z": slice(None, None, -1)},
+    "some of everything": {"channel": [2, 0], "stack": slice(1, 4), "z": [3, 0, 1], "y": 2},
+    "rows and columns": {"y": slice(1, 6, 2), "x": [7, 1]},
+    "nothing": {"z": slice(2, 2)},
+    "one pixel": {"channel": 0, "stack": 4, "z": 3, "y": 2, "x": 1},
+    "one line across": {"y": 3, "z": 0},
+}
 
 
 def both(folder: Path, **keywords: Any) -> tuple[xr.Dataset, xr.Dataset]:
@@ -79,17 +77,16 @@ def same(card: xr.DataArray, host: xr.DataArray) -> None:
 # --- to the card and back -------------------------------------------------------------------
 
 
-def test_as_cupy_is_cupy_as_numpy(acquired: Path, opened: list[str]) -> None:
-    ds = xr.open_dataset(acquired, engine="tiffstack")
+def test_as_cupy_is_cupy_as_numpy(shared_acquisition: Path, opened: list[str]) -> None:
+    ds = xr.open_dataset(shared_acquisition, engine="tiffstack")
     opened.clear()
     card = ds.image.cupy.as_cupy()
     assert card.cupy.is_cupy
     assert not ds.image.cupy.is_cupy
-    assert isinstance(card.variable, FileVariable)
     plane = card.sel(channel=560).isel(stack=1).isel(z=3)
     assert not opened
     same(plane, ds.image.sel(channel=560, stack=1).isel(z=3))
-    xr.testing.assert_identical(card.cupy.as_numpy(), ds.image)
+    xr.testing.assert_identical(card.cupy.as_numpy().compute(), ds.image.compute())
     back = (card * 2).cupy.as_numpy()
     assert not back.cupy.is_cupy
     xr.testing.assert_identical(back.compute(), (ds.image * 2).compute())
@@ -98,9 +95,9 @@ def test_as_cupy_is_cupy_as_numpy(acquired: Path, opened: list[str]) -> None:
     same(loaded.cupy.as_cupy(), loaded)
 
 
-def test_a_dataset(acquired: Path) -> None:
-    host, card = both(acquired)
-    for ds in (card, host.cupy.as_cupy(), host.as_cupy()):
+def test_a_dataset(shared_acquisition: Path) -> None:
+    host, card = both(shared_acquisition)
+    for ds in (card, host.cupy.as_cupy()):
         assert ds.cupy.is_cupy
         for name in ds.coords:
             assert isinstance(ds[name].data, np.ndarray)
@@ -111,28 +108,28 @@ def test_a_dataset(acquired: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SELECTIONS)
-def test_selections(acquired: Path, name: str) -> None:
-    host, card = both(acquired)
+def test_selections(shared_acquisition: Path, name: str) -> None:
+    host, card = both(shared_acquisition)
     same(card.image.isel(SELECTIONS[name]), host.image.isel(SELECTIONS[name]))
 
 
-def test_transposed_and_cut(acquired: Path) -> None:
+def test_transposed_and_cut(shared_acquisition: Path) -> None:
     def of(ds: xr.Dataset) -> xr.DataArray:
         return ds.image.transpose("x", "z", ...).chunk(stack=2, x=5).isel(z=slice(None, None, 2))
 
-    host, card = both(acquired)
+    host, card = both(shared_acquisition)
     assert source_of(of(card).data).device == "cuda"
     same(of(card), of(host))
 
 
 @pytest.mark.parametrize("chunks", [{}, {"z": 3}, "auto", {"stack": 2, "y": 4}])
-def test_chunks(acquired: Path, chunks: Any) -> None:
-    host, card = both(acquired, chunks=chunks)
+def test_chunks(shared_acquisition: Path, chunks: Any) -> None:
+    host, card = both(shared_acquisition, chunks=chunks)
     same(card.image, host.image)
 
 
-def test_points(acquired: Path) -> None:
-    host, card = both(acquired)
+def test_points(shared_acquisition: Path) -> None:
+    host, card = both(shared_acquisition)
     at = {"z": xr.DataArray([3, 0, 1], dims="p"), "y": xr.DataArray([1, 5, 2], dims="p")}
     same(card.image.isel(at), host.image.isel(at))
 
@@ -182,15 +179,15 @@ def test_mosaic(tmp_path: Path) -> None:
     ids=["mean of stacks", "mean", "clip, max", "sum", "std", "coarsen", "where"],
 )
 def test_computed_on_the_card(
-    acquired: Path, compute: Callable[[xr.DataArray], xr.DataArray]
+    shared_acquisition: Path, compute: Callable[[xr.DataArray], xr.DataArray]
 ) -> None:
-    host, card = both(acquired)
+    host, card = both(shared_acquisition)
     found = compute(card.image).compute()
     assert found.cupy.is_cupy
     xr.testing.assert_allclose(found.cupy.as_numpy(), compute(host.image).compute())
 
 
-def test_overlapping_filters(acquired: Path) -> None:
+def test_overlapping_filters(shared_acquisition: Path) -> None:
     ndimage = pytest.importorskip("scipy.ndimage")
     from cupyx.scipy import ndimage as on_card
 
@@ -201,7 +198,7 @@ def test_overlapping_filters(acquired: Path) -> None:
             gaussian_filter, sigma=sigma, depth=depth, boundary="reflect", meta=image.data._meta
         )
 
-    host, card = both(acquired)
+    host, card = both(shared_acquisition)
     found = smooth(card.image, on_card.gaussian_filter).compute().get()
     expected = smooth(host.image, ndimage.gaussian_filter).compute()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
@@ -223,12 +220,11 @@ def test_the_example_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def large(tmp_path: Path) -> tuple[Path, np.ndarray]:
-    """One file of several pieces of the real size."""
+    """One file of 100 MB."""
     stack = np.random.default_rng(0).integers(0, 2**16, (48, 1024, 1024), "uint16")
     (tmp_path / "raw").mkdir()
     path = tmp_path / "raw" / reference_name(1, 0)
     tifffile.imwrite(path, stack, photometric="minisblack", metadata=None)
-    assert stack.nbytes > 2 * _device.PIECE
     return tmp_path / "raw", stack
 
 
@@ -255,23 +251,8 @@ def test_many_threads(tmp_path: Path, cp: Any) -> None:
     folder, stack = large(tmp_path)
     image = xr.open_dataset(folder, engine="tiffstack", device="cuda").image.chunk(z=1, y=256)
     for _ in range(5):
-        found = image.compute(num_workers=3 * _device.LANES)
+        found = image.compute(num_workers=32)
         np.testing.assert_array_equal(found.data.get().squeeze(), stack)
-    assert len(_device._idle) <= _device.LANES
-
-
-def test_no_growth_over_a_thousand_blocks(tmp_path: Path, cp: Any) -> None:
-    folder, _ = large(tmp_path)
-    image = xr.open_dataset(folder, engine="tiffstack", device="cuda").image.chunk(z=4)
-    blocks = image.data.to_delayed().ravel()
-    threads, taken = threading.active_count(), []
-    for turn in range(1000 // len(blocks) + 1):
-        for block in blocks:
-            block.compute(scheduler="synchronous")
-        if turn in (2, 1000 // len(blocks)):
-            taken.append((cp.get_default_memory_pool().total_bytes(), len(_device._idle)))
-    assert taken[0] == taken[1]
-    assert threading.active_count() == threads
 
 
 def test_a_file_that_breaks_off(acquisition: Path) -> None:
@@ -279,16 +260,15 @@ def test_a_file_that_breaks_off(acquisition: Path) -> None:
     path = acquisition / reference_name(1, 2)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    for _ in range(2 * _device.LANES):
-        with pytest.raises((OSError, ValueError), match=path.name):
-            image[1].compute()
+    with pytest.raises((OSError, ValueError), match=path.name):
+        image[1].compute()
     path.write_bytes(whole)
     np.testing.assert_array_equal(image[1, 2].compute().data.get(), pixels(7))
 
 
-def test_in_other_processes(acquired: Path) -> None:
+def test_in_other_processes(shared_acquisition: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    host, card = both(acquired)
+    host, card = both(shared_acquisition)
     with (
         distributed.LocalCluster(
             n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None
@@ -299,10 +279,10 @@ def test_in_other_processes(acquired: Path) -> None:
     xr.testing.assert_identical(found, host.image.sum(("z", "y", "x")).compute())
 
 
-def test_the_second_card(acquired: Path, cp: Any) -> None:
+def test_the_second_card(shared_acquisition: Path, cp: Any) -> None:
     if cp.cuda.runtime.getDeviceCount() < 2:
         pytest.skip("there is one card")
-    ds = xr.open_dataset(acquired, engine="tiffstack", device="cuda:1")
+    ds = xr.open_dataset(shared_acquisition, engine="tiffstack", device="cuda:1")
     block = ds.image.sel(channel=642, stack=4).data.to_delayed().item().compute()
     assert block.device.id == 1
     np.testing.assert_array_equal(block.get(), pixels(14))
@@ -311,8 +291,8 @@ def test_the_second_card(acquired: Path, cp: Any) -> None:
 # --- saving and errors ----------------------------------------------------------------------
 
 
-def test_to_zarr(acquired: Path, tmp_path: Path) -> None:
-    host, card = both(acquired)
+def test_to_zarr(shared_acquisition: Path, tmp_path: Path) -> None:
+    host, card = both(shared_acquisition)
     with pytest.raises(TypeError, match="Implicit conversion"):
         card.to_zarr(tmp_path / "refused.zarr", zarr_format=2)
     for name, ds, expected in (
@@ -324,8 +304,8 @@ def test_to_zarr(acquired: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, expected.image.values)
 
 
-def test_to_ome_zarr(acquired: Path, tmp_path: Path) -> None:
-    host, card = both(acquired)
+def test_to_ome_zarr(shared_acquisition: Path, tmp_path: Path) -> None:
+    host, card = both(shared_acquisition)
     assert card.tiffstack.to_ome_zarr(tmp_path / "a.zarr", verify=True, progress=False).verified.ok
     assert host.tiffstack.verify(tmp_path / "a.zarr", progress=False).ok
     doubled = card.assign(image=card.image * 2)
@@ -336,7 +316,7 @@ def test_to_ome_zarr(acquired: Path, tmp_path: Path) -> None:
         )
 
 
-def test_no_such_card(acquired: Path, cp: Any) -> None:
+def test_no_such_card(shared_acquisition: Path, cp: Any) -> None:
     count = cp.cuda.runtime.getDeviceCount()
     with pytest.raises(RuntimeError, match=f"there is no 'cuda:{count}'"):
-        xr.open_dataset(acquired, engine="tiffstack", device=f"cuda:{count}")
+        xr.open_dataset(shared_acquisition, engine="tiffstack", device=f"cuda:{count}")

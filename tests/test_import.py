@@ -1,16 +1,19 @@
-"""What is imported when, and the door to cupy."""
+"""What is imported when, and what that adds to xarray."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.util import find_spec
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import xarray as xr
 
 import xarray_tiffstack
+from xarray_tiffstack.array import device
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def run(code: str) -> str:
@@ -41,38 +44,39 @@ def test_public_names() -> None:
 def test_the_engine_is_listed_and_claims_nothing() -> None:
     engine = xr.backends.list_engines()["tiffstack"]
     assert not engine.guess_can_open("image.tif")
-    assert "tiffstack" not in xr.DataArray.__dict__
 
 
-@pytest.mark.skipif(find_spec("cupy") is not None, reason="cupy is installed here")
-def test_cupy_says_what_to_install() -> None:
-    for thing in (xr.DataArray([1]), xr.Dataset()):
-        with pytest.raises(ImportError, match=r"cupy.*pip install"):
-            _ = thing.cupy
-    assert not hasattr(xr.DataArray, "cupy")  # so that cupy-xarray registers without a warning
+def test_accessors_are_there_after_the_import(shared_acquisition: Path, tmp_path: Path) -> None:
+    ds = xr.open_dataset(shared_acquisition, engine="tiffstack")
+    ds.to_zarr(tmp_path / "raw.zarr", zarr_format=2)
+    code = (
+        "import xarray_tiffstack, xarray as xr;"
+        f"ds = xr.open_zarr({str(tmp_path / 'raw.zarr')!r});"
+        "print(len(ds.tiffstack.files), len(ds.image.tiffstack.files))"
+    )
+    assert run(code) == "15 15"
 
 
-@pytest.mark.skipif(find_spec("cupy_xarray") is None, reason="cupy-xarray is not installed")
-@pytest.mark.parametrize("order", ["before", "between", "after"])
-def test_whenever_cupy_xarray_is_imported(order: str) -> None:
-    code = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import xarray as xr, standin_cupy
-from importlib.machinery import ModuleSpec
-standin_cupy.__spec__ = ModuleSpec("cupy", None)
-sys.modules["cupy"] = standin_cupy
-array, dataset = xr.DataArray([1]), xr.Dataset()
-if {order!r} == "before":
-    import cupy_xarray
-    array.cupy, dataset.cupy  # which xarray keeps on the object
-import xarray_tiffstack.backend
-if {order!r} == "between":
-    import cupy_xarray
-print(type(array.cupy).__module__, type(dataset.cupy).__module__, array.cupy.is_cupy)
-import cupy_xarray
-print(type(array.cupy).__module__, type(dataset.cupy).__module__, array.as_cupy().cupy.is_cupy)
-"""
-    assert run(code).splitlines() == [
-        f"{2 * 'xarray_tiffstack.array.cupy_accessor '}{x}" for x in (False, True)
-    ]
+def test_classes_of_xarray_are_left_alone() -> None:
+    code = (
+        "import xarray as xr; before = {c: set(vars(c)) for c in (xr.Dataset, xr.DataArray)};"
+        "xr.backends.list_engines();"
+        "print(*[sorted(set(vars(c)) - had) for c, had in before.items()])"
+    )
+    added = {"tiffstack", *(["cupy"] if device.absent() else [])}
+    assert run(code) == f"{sorted(added)} {sorted(added)}"
+
+
+def test_expression_arrays_of_dask_are_refused_in_words(shared_acquisition: Path) -> None:
+    code = (
+        "import dask; dask.config.set({'array.query-planning': True}); import xarray as xr\n"
+        f"try: xr.open_dataset({str(shared_acquisition)!r}, engine='tiffstack')\n"
+        "except ValueError as error: print(error)"
+    )
+    assert "array.query-planning" in run(code)
+
+
+def test_the_command_as_a_module() -> None:
+    command = [sys.executable, "-m", "xarray_tiffstack", "--version"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert text == f"tiffstack {xarray_tiffstack.__version__}\n"

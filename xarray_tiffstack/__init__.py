@@ -1,9 +1,12 @@
 """Open a folder of microscopy TIFFs by the names of its files, as one labelled, lazy array.
 
-The door is ``xarray.open_dataset("raw/", engine="tiffstack")``; it needs no import of this
-package. What stands here is for those who want a step of the way: the file table (`scan`), how
-names are read (`Pattern`), and the naming conventions that are known (`Convention`,
-`conventions`, `load_conventions`).
+The entry point is ``xarray.open_dataset("raw/", engine="tiffstack")``; it needs no import of this
+package. What is here is for those who want one step alone: the file table (`scan`), how names are
+read (`Pattern`), the naming conventions that are known (`Convention`, `Token`, `conventions`,
+`load_conventions`), a folder that is still being written (`follow`), and the types of what methods
+give (`Report`, `Summary`, `Failure`, `VerifyResult`, `Difference`).
+
+Importing it registers ``.tiffstack`` on every Dataset and DataArray.
 """
 
 from __future__ import annotations
@@ -11,32 +14,48 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import xarray_tiffstack.accessor  # noqa: F401 - registers ds.tiffstack
+
 if TYPE_CHECKING:
     from xarray_tiffstack.names.conventions import Convention as Convention
     from xarray_tiffstack.names.conventions import conventions as conventions
     from xarray_tiffstack.names.conventions import load_conventions as load_conventions
     from xarray_tiffstack.names.pattern import Pattern as Pattern
+    from xarray_tiffstack.names.vocabulary import Token as Token
+    from xarray_tiffstack.ome_zarr import Difference as Difference
+    from xarray_tiffstack.ome_zarr import Failure as Failure
+    from xarray_tiffstack.ome_zarr import Summary as Summary
+    from xarray_tiffstack.ome_zarr import VerifyResult as VerifyResult
+    from xarray_tiffstack.report import Report as Report
     from xarray_tiffstack.table import scan as scan
+    from xarray_tiffstack.watch import follow as follow
 
 __version__ = "0.1.0"
 
 # Imported when first asked for: xarray loads this package's entry point with every other
 # engine's, and `import xarray` must stay fast.
-_HOME = {
+_MODULES = {
     "Convention": "names.conventions",
+    "Difference": "ome_zarr",
+    "Failure": "ome_zarr",
     "Pattern": "names.pattern",
+    "Report": "report",
+    "Summary": "ome_zarr",
+    "Token": "names.vocabulary",
+    "VerifyResult": "ome_zarr",
     "conventions": "names.conventions",
+    "follow": "watch",
     "load_conventions": "names.conventions",
     "scan": "table",
 }
-__all__ = ["Convention", "Pattern", "conventions", "load_conventions", "scan"]
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_MODULES])

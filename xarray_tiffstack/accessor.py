@@ -1,56 +1,44 @@
-"""What is done to an opened Dataset: ``ds.tiffstack``, and the door to cupy-xarray.
+"""What is done to opened data: ``ds.tiffstack``, and ``.cupy`` where cupy-xarray is missing.
 
 Imported with every engine that xarray looks up, so it imports nothing heavy itself.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
-from xarray_tiffstack.array.device import INSTALL
+from xarray_tiffstack.array import device
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import os
+    from collections.abc import Mapping
 
+    import pandas as pd
+    from zarr.abc.store import Store
+
+    from xarray_tiffstack.ome_zarr import Summary, VerifyResult
     from xarray_tiffstack.report import Report
 
 
-class _ConvertMethod:
-    """Function of `_convert` as a method on the Dataset, imported when it is asked for."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, instance: TiffstackAccessor | None, owner: type) -> Any:
-        if instance is None:
-            return self
-        function = getattr(import_module("xarray_tiffstack.ome_zarr.convert"), self.name)
-        return MethodType(function, instance._dataset)
-
-
-@xr.register_dataset_accessor("tiffstack")  # type: ignore[no-untyped-call]
 class TiffstackAccessor:
-    """What a Dataset from a folder of TIFFs knows of its files.
+    """What a Dataset or DataArray from a folder of TIFFs knows of its files, and how it is saved.
 
     Works on what ``xarray.open_dataset(..., engine="tiffstack")`` gives, after any selection,
-    and on a Dataset read back from a store, as far as the coordinates ``path`` and ``present``
-    are still there.
+    and on data read back from a store, as far as the coordinates ``path`` and ``present`` are
+    still there.
     """
 
-    to_ome_zarr = _ConvertMethod()
-    verify = _ConvertMethod()
-
-    def __init__(self, dataset: xr.Dataset) -> None:
-        self._dataset = dataset
+    def __init__(self, data: xr.Dataset | xr.DataArray) -> None:
+        """Keep the data; a DataArray is taken for the variable ``image`` of a Dataset."""
+        if isinstance(data, xr.DataArray):
+            data = data.to_dataset(name="image")
+        self._dataset = data
 
     @property
     def files(self) -> pd.DataFrame:
-        """The file of every cell: one row a cell, indexed by the labels of the dimensions.
+        """The file of every slot: one row a slot, indexed by the labels of the dimensions.
 
         Costs no IO. The column ``path`` holds absolute paths, None where there is no file. The
         tiles of a mosaic, and the parts of a volume, are listed along ``tile_z``, ``tile_y``
@@ -59,7 +47,7 @@ class TiffstackAccessor:
         Raises
         ------
         ValueError
-            The Dataset has no coordinate ``path``.
+            There is no coordinate ``path``.
 
         Examples
         --------
@@ -112,35 +100,181 @@ class TiffstackAccessor:
 
         return make_report(self._dataset)
 
+    def to_ome_zarr(
+        self,
+        store: str | os.PathLike[str] | Store,
+        *,
+        levels: int | Literal["auto"] = "auto",
+        chunks: Mapping[str, int] | Literal["auto"] = "auto",
+        shards: Mapping[str, int] | Literal["auto"] | None = None,
+        compressors: Any = "auto",
+        ngff_version: Literal["0.5", "0.4"] = "0.5",
+        voxel_size: Mapping[str, float] | None = None,
+        workers: int | None = None,
+        overwrite: bool = False,
+        verify: bool = False,
+        strict: bool = False,
+        progress: bool | Literal["auto"] = "auto",
+    ) -> Summary:
+        """Write OME-Zarr that viewers open, and that xarray opens with every label.
 
-class _CupyDoor:
-    """Makes the accessor of `array.cupy_accessor`, which is cupy-xarray's, when it is asked for.
+        ``xr.open_datatree(store, engine="zarr")["0"]`` is the Dataset again, its dimensions in
+        the order of OME-NGFF: time, channel, space. Further dimensions have one image for each
+        label, in numbered groups, or in the wells of a plate. Each file is read once; its coarser
+        levels are made from the pixels in memory. After an interruption the same call resumes
+        from the finished blocks, and ends with the same store.
 
-    On the class it looks absent, so that cupy-xarray, imported sooner or later, puts its own in
-    this place without a warning. It asks for ``as_cupy`` only after that: then this comes back.
-    """
+        Parameters
+        ----------
+        store : str, path or zarr store
+            Where to write; never inside the folder of the source.
+        levels : int or "auto"
+            Resolution levels; 1 is full resolution alone. Each halves y and x, and z where that
+            brings the voxel closer to a cube, by the mean of pairs of pixels. By default until a
+            plane is at most 256 pixels wide.
+        chunks : mapping or "auto"
+            Chunk length along dimensions, in pixels; those not named keep the default, about 64
+            planes of 256 x 256, and 1 along time and channel.
+        shards : mapping, "auto" or None
+            Shard length along dimensions, multiples of the chunks'; "auto" puts the chunks of one
+            volume in one file; None writes every chunk as its own file.
+        compressors : Zarr codecs, "auto" or None
+            As in `zarr.create_array`; by default Blosc with LZ4 and bitshuffle, None for raw
+            pixels.
+        ngff_version : {"0.5", "0.4"}
+            0.5 is Zarr 3; 0.4 is Zarr 2, for older viewers.
+        voxel_size : mapping, optional
+            Micrometers by axis, such as ``{"z": 0.5, "y": 0.1, "x": 0.1}``; by default what the
+            coordinates say.
+        workers : int, optional
+            Threads; by default one a processor. Each holds a slab of a file as deep as a chunk,
+            and its coarser levels, in memory.
+        overwrite : bool
+            Replace a store that is complete, or that another source or other settings made. A
+            store that this very call began is resumed all the same.
+        verify : bool
+            Read the store back and compare every pixel's checksum with that of what was written.
+        strict : bool
+            Stop at the first file that cannot be read. By default its slot is filled with zeros,
+            ``present`` is False there, and the conversion continues.
+        progress : bool or "auto"
+            Show progress on standard error; "auto" does on a terminal and in a notebook.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+        Returns
+        -------
+        Summary
+            What was written, and which files failed.
 
-    def __get__(self, instance: xr.DataArray | xr.Dataset | None, owner: type) -> Any:
-        if instance is None:
-            _open_door()
-            raise AttributeError(f"{owner.__name__}.{self.name} is there on its instances")
-        absent = [name for name in ("cupy", "cupy_xarray") if find_spec(name) is None]
-        if absent:
-            raise ImportError(f".{self.name} needs {' and '.join(absent)}: {INSTALL}")
-        accessor = import_module("xarray_tiffstack.array.cupy_accessor").accessor_of(instance)
-        return accessor if self.name == "cupy" else accessor.as_cupy
+        Raises
+        ------
+        FileExistsError
+            The store exists and was made otherwise; ``overwrite=True`` replaces it.
+        ValueError
+            Options that do not fit the data, or files that changed since their block was written.
+        OSError
+            The store cannot be written (full disk, no permission), or with ``strict`` a file
+            cannot be read. Finished blocks stay, and the same call resumes.
+
+        Examples
+        --------
+        >>> import numpy as np, tifffile, xarray as xr
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> folder = TemporaryDirectory()
+        >>> raw, store = Path(folder.name, "raw"), Path(folder.name, "cell.ome.zarr")
+        >>> raw.mkdir()
+        >>> for t in (0, 1):
+        ...     tifffile.imwrite(raw / f"cell_t{t}.tif", np.full((8, 8), t, "uint16"))
+        >>> ds = xr.open_dataset(raw, engine="tiffstack", pattern="cell_t{t:d}.tif")
+        >>> ds.tiffstack.to_ome_zarr(store, verify=True).verified.ok
+        True
+        >>> xr.open_datatree(store, engine="zarr")["0"].image.sel(t=1).values.max()
+        np.uint16(1)
+        >>> folder.cleanup()
+        """
+        from xarray_tiffstack.array.variable import on_host
+        from xarray_tiffstack.ome_zarr.convert import to_ome_zarr
+
+        return to_ome_zarr(
+            on_host(self._dataset),
+            store,
+            levels=levels,
+            chunks=chunks,
+            shards=shards,
+            compressors=compressors,
+            ngff_version=ngff_version,
+            voxel_size=voxel_size,
+            workers=workers,
+            overwrite=overwrite,
+            verify=verify,
+            strict=strict,
+            progress=progress,
+        )
+
+    def verify(
+        self,
+        store: str | os.PathLike[str] | Store,
+        *,
+        workers: int | None = None,
+        progress: bool | Literal["auto"] = "auto",
+    ) -> VerifyResult:
+        """Compare every pixel of a store with its source, by the checksums kept while writing.
+
+        Reads all of the source and all of the store. The result is kept with the store, in the
+        attribute ``tiffstack`` of its root.
+
+        Parameters
+        ----------
+        store : str, path or zarr store
+            What `to_ome_zarr` wrote of these data, complete.
+        workers : int, optional
+            Threads; by default one a processor.
+        progress : bool or "auto"
+            As for `to_ome_zarr`.
+
+        Returns
+        -------
+        VerifyResult
+            Every chunk that differs, and the files that it comes from.
+
+        Raises
+        ------
+        ValueError
+            The store is not complete, or not of this source.
+        FileNotFoundError
+            There is no such store.
+
+        Examples
+        --------
+        >>> import numpy as np, tifffile, xarray as xr
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> folder = TemporaryDirectory()
+        >>> raw, store = Path(folder.name, "raw"), Path(folder.name, "cell.ome.zarr")
+        >>> raw.mkdir()
+        >>> for t in (0, 1):
+        ...     tifffile.imwrite(raw / f"cell_t{t}.tif", np.full((8, 8), t, "uint16"))
+        >>> ds = xr.open_dataset(raw, engine="tiffstack", pattern="cell_t{t:d}.tif")
+        >>> summary = ds.tiffstack.to_ome_zarr(store)
+        >>> ds.tiffstack.verify(store).ok
+        True
+        >>> folder.cleanup()
+        """
+        from xarray_tiffstack.array.variable import on_host
+        from xarray_tiffstack.ome_zarr.convert import verify
+
+        return verify(on_host(self._dataset), store, workers=workers, progress=progress)
 
 
-def _open_door() -> None:
-    """Put the doors in their places."""
-    for cls in (xr.DataArray, xr.Dataset):
-        for name, door in _DOORS.items():
-            if name == "cupy" or name not in vars(cls):
-                setattr(cls, name, door)
+class MissingCupyAccessor:
+    """Says what to install: ``.cupy`` is the accessor of cupy-xarray, which is not here."""
+
+    def __init__(self, data: xr.Dataset | xr.DataArray) -> None:
+        """Raise the error that says what is missing."""
+        raise ImportError(f".cupy needs {' and '.join(device.absent())}: {device.INSTALL}")
 
 
-_DOORS = {name: _CupyDoor(name) for name in ("cupy", "as_cupy")}
-_open_door()
+for register in (xr.register_dataset_accessor, xr.register_dataarray_accessor):
+    register("tiffstack")(TiffstackAccessor)  # type: ignore[no-untyped-call]
+    if device.absent():
+        register("cupy")(MissingCupyAccessor)  # type: ignore[no-untyped-call]

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from xarray.backends import BackendEntrypoint
 
-import xarray_tiffstack.accessor  # noqa: F401 - registers ds.tiffstack and da.cupy
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 

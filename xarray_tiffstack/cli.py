@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-    from xarray_tiffstack.ome_zarr.convert import Summary
+    from xarray_tiffstack import Summary
 
 DONE, REFUSED, BROKEN, DIFFERENT, INTERRUPTED = 0, 1, 3, 4, 130
 
@@ -349,7 +349,7 @@ def _voxel_size(given: Any, ds: xr.Dataset) -> Any:
 
 def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Summary:
     """Follow until the first signal; a second one interrupts."""
-    from xarray_tiffstack.follow import follow
+    from xarray_tiffstack.watch import follow
 
     placed = args.group or args.mosaic or args.validate or args.duplicates != "raise"
     if placed or args.pages:

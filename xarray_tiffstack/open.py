@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from xarray_tiffstack.array.device import register_cupy
 from xarray_tiffstack.dataset import make_dataset
 from xarray_tiffstack.grid import split_samples, without_variants
 from xarray_tiffstack.headers import Headers, read_headers
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 def open_one(source: Source | pd.DataFrame, options: Options, group: str | None) -> xr.Dataset:
     """Open the one sample of a source, or that which `group` names."""
+    register_cupy()
     samples, headers = _samples(source, options)
     group = group.strip("/") if group is not None else None  # as the keys of open_groups are
     if len(samples) == 1:

@@ -16,17 +16,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dask.array as da
 import numpy as np
-from dask.array.core import normalize_chunks
+from dask.array.core import Array, normalize_chunks
 from dask.base import tokenize
 from dask.blockwise import Blockwise, BlockwiseDep, blockwise
 from dask.highlevelgraph import HighLevelGraph
 
+from xarray_tiffstack import tiff
 from xarray_tiffstack.array import device as _device
-from xarray_tiffstack.tiff import reading as _tiff
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from xarray_tiffstack.tiff.reading import Layout
 
 Key: TypeAlias = tuple[int | slice | np.ndarray, ...]
@@ -75,6 +73,7 @@ class FileGrid:
 
         Costs no IO, and time independent of the number of files.
         """
+        _check_dask()
         chunks = normalize_chunks(self.default_chunks(), self.shape)
         index = tuple(range(length) for length in self.shape)
         return Reads(self, index, tuple(range(len(index))), chunks).array()
@@ -160,7 +159,7 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
         empty, dtype, device = (0,) * len(dims), self.grid.layout.dtype, self.grid.device
         meta = np.empty(empty, dtype) if device is None else _device.empty(empty, dtype, device)
         graph = HighLevelGraph.from_collections(name, layer)
-        return da.Array(graph, name, self.chunks, meta=meta)
+        return Array(graph, name, self.chunks, meta=meta)
 
     def select(self, key: Key) -> da.Array:
         """Take part of the array: one int, slice or 1-d integer array a dimension, orthogonal."""
@@ -223,13 +222,10 @@ class _BlockRead:
         )
 
     def run(self) -> Any:
-        shape = (*self.paths.shape, *self.inner)
-        if self.device is None:
-            block = np.empty(shape, self.layout.dtype)
-            self.fill(block)
-        else:
-            block = _device.upload(shape, self.layout.dtype, self.device, self._pieces(shape))
-        return block.transpose(self.order)
+        block = np.empty((*self.paths.shape, *self.inner), self.layout.dtype)
+        self.fill(block)
+        moved = block if self.device is None else _device.upload(block, self.device)
+        return moved.transpose(self.order)
 
     def fill(self, block: np.ndarray) -> None:
         """Read into memory of the host; its axes are in the order of the grid's and a file's."""
@@ -240,38 +236,9 @@ class _BlockRead:
             elif planes is not None:
                 block[cell] = self._read_short(path, int(planes))
             elif self.inner:
-                _tiff.read(path, self.layout, self.selection, out=block[cell])
+                tiff.read(path, self.layout, self.selection, out=block[cell])
             else:
-                block[cell] = _tiff.read(path, self.layout, self.selection)
-
-    def _pieces(self, shape: tuple[int, ...]) -> Iterator[_device.Piece]:
-        """Cut the block into reads of a few planes, one after the other in memory.
-
-        No plane is cut: of one that is compressed, a strip would be decoded for either piece.
-        """
-        axes = self.layout.axes
-        plane = next((i for i, axis in enumerate(axes) if axis in "yx"), len(axes))
-        across = sum(not isinstance(part, int) for part in self.selection[plane:])
-        most = _device.PIECE // self.layout.dtype.itemsize
-        for key in _cuts(shape, most, len(shape) - across):
-            part = self._part(key)
-            yield (*part.paths.shape, *part.inner), part.fill
-
-    def _part(self, key: tuple[int | slice, ...]) -> _BlockRead:
-        """Narrow the read to part of the block: an int or a slice along the first axes of it."""
-        cells = key[: self.paths.ndim]
-        within = iter(key[self.paths.ndim :])
-        selection = list(self.selection)
-        for axis, length in enumerate(self.layout.shape):
-            if not isinstance(part := selection[axis], int):
-                taken = range(length)[part] if isinstance(part, slice) else part
-                selection[axis] = _numpy_key(_compose(taken, next(within, slice(None))))
-        return replace(
-            self,
-            paths=np.array(self.paths[cells], object),
-            planes=None if self.planes is None else np.array(self.planes[cells], object),
-            selection=tuple(selection),
-        )
+                block[cell] = tiff.read(path, self.layout, self.selection)
 
     def _read_short(self, path: str, planes: int) -> np.ndarray:
         """Read a file that holds only the first `planes`; what it lacks is filled."""
@@ -281,13 +248,22 @@ class _BlockRead:
         layout = replace(self.layout, shape=(planes, *self.layout.shape[1:]))
         found = np.full(self.inner, self.fill_value, self.layout.dtype)
         if held.any():
-            part = _tiff.read(path, layout, (wanted[held] if wanted.ndim else first, *rest))
+            part = tiff.read(path, layout, (wanted[held] if wanted.ndim else first, *rest))
             found[held if wanted.ndim else ...] = part
         return found
 
 
 def _run(read: _BlockRead) -> Any:
     return read.run()
+
+
+def _check_dask() -> None:
+    """Refuse expression arrays, which xarray cannot compute with either."""
+    if da.Array is not Array:
+        raise ValueError(
+            "dask is set to plan queries of arrays, with which xarray cannot compute: call "
+            'dask.config.set({"array.query-planning": False}) before dask.array is imported'
+        )
 
 
 def source_of(array: object) -> Reads | None:
@@ -298,33 +274,6 @@ def source_of(array: object) -> Reads | None:
     if not isinstance(layer, Blockwise):
         return None
     return next((dep for dep in layer.io_deps.values() if isinstance(dep, Reads)), None)
-
-
-def _cuts(shape: tuple[int, ...], most: int, axes: int) -> Iterator[tuple[int | slice, ...]]:
-    """Cut memory in C order into pieces of at most so many items, along the first so many axes.
-
-    Each is as long as can be, and ints before one slice; none is cut further than that.
-
-    Examples
-    --------
-    >>> list(_cuts((2, 3, 10), 20, 2))
-    [(0, slice(0, 2, None)), (0, slice(2, 3, None)), (1, slice(0, 2, None)), (1, slice(2, 3, None))]
-    >>> list(_cuts((2, 3, 10), 60, 2))
-    [(slice(0, 2, None),)]
-    """
-    if 0 in shape:
-        return
-    if not axes:
-        yield ()
-        return
-    item = math.prod(shape[1:])
-    if item > most and axes > 1:
-        for i in range(shape[0]):
-            yield from ((i, *rest) for rest in _cuts(shape[1:], most, axes - 1))
-        return
-    step = max(1, most // item)
-    for at in range(0, shape[0], step):
-        yield (slice(at, min(at + step, shape[0])),)
 
 
 def _compose(index: Index, part: int | slice | np.ndarray) -> Index:

@@ -20,6 +20,7 @@ from xarray.core.indexing import (
     decompose_indexer,
 )
 
+from xarray_tiffstack.array import device
 from xarray_tiffstack.array.mosaic import files_of
 from xarray_tiffstack.array.reads import source_of
 
@@ -50,6 +51,19 @@ class _UnwrappedVariable(xr.Variable):
     def data(self, data: Any) -> None:
         if not isinstance(data, (CopyOnWriteArray, MemoryCachedArray)):
             xr.Variable.data.fset(self, data)  # type: ignore[attr-defined]
+
+
+def on_host(ds: xr.Dataset) -> xr.Dataset:
+    """Bring ``image`` to the host: files are read there, what was computed is copied by blocks."""
+    if "image" not in ds.data_vars:
+        return ds
+    array = ds.variables["image"]._data
+    files = files_of(array)
+    if files is not None:
+        copied = array if files.device is None else files.on(None)
+    else:
+        copied = device.on_host(array)
+    return ds if copied is array else ds.assign(image=ds["image"].copy(data=copied))
 
 
 class TokenVariable(_UnwrappedVariable):
