@@ -1,5 +1,5 @@
 #!/bin/sh
-# Pass the tests: lint, types, doctests, docs and tests, in an environment of its own.
+# Pass the tests: lint, types, the import rule, doctests, docs and tests, in an environment of its own.
 #
 #   PYTHON=python3.13 RESOLUTION=highest sh ci/test.sh [pytest arguments]
 #
@@ -19,5 +19,6 @@ if [ "$resolution" = highest ]; then
     "$venv/bin/ruff" check .
     "$venv/bin/ruff" format --check .
     "$venv/bin/mypy"
+    "$venv/bin/lint-imports"
 fi
 "$venv/bin/python" -m pytest "$@"

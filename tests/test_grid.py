@@ -8,13 +8,13 @@ import pytest
 
 from xarray_tiffstack.grid import (
     Grid,
-    counter_gaps,
     make_grid,
     natural_key,
     split_samples,
     without_variants,
 )
 from xarray_tiffstack.names.conventions import find_convention
+from xarray_tiffstack.report import counter_gaps
 from xarray_tiffstack.table import FileTable
 
 AOLLSM = find_convention("aollsm")

@@ -1,4 +1,4 @@
-"""The door that `xarray.open_dataset(..., engine="tiffstack")` opens.
+"""The entry point of `xarray.open_dataset(..., engine="tiffstack")`.
 
 xarray loads this module whenever it looks for any engine, so it imports nothing heavy: tifffile,
 dask, pandas and the rest come in when a folder is opened.
@@ -70,8 +70,8 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
     ) -> xr.Dataset:
         """Open a source as one labelled, lazy, dask-backed Dataset.
 
-        Costs one listing of the folders and the opening of one file; pixels are read when they
-        are asked for, and only as far as they are asked for.
+        Costs one listing of the folders, one ``stat`` of each file, and the opening of one file;
+        pixels are read when they are asked for, and only as far as they are asked for.
 
         Parameters
         ----------
@@ -86,9 +86,9 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
             What to do where a combination of labels has no file: fill its pixels with
             `fill_value` and set ``present`` to False there, or refuse.
         duplicates : {"raise", "first", "last", "position"}
-            What to do where two files stand for the same labels: refuse; keep the first or the
-            last in the order of their paths; or take them for positions that the names do not
-            tell, numbered along a dimension ``position`` in the order of their clocks.
+            What to do where two files have the same labels: refuse; keep the first or the last in
+            the order of their paths; or take them for positions that the names do not show,
+            numbered along a dimension ``position`` in the order of their clocks.
         unmatched : {"warn", "ignore", "raise"}
             What to do about TIFFs whose names do not fit the pattern. They are listed in
             ``ds.tiffstack.report()`` in any case.
@@ -111,7 +111,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
             What the pages of a file are where it does not say, such as ``"time"``; by default
             what the convention says, else ``"z"``.
         group : str, optional
-            Which sample to open, where the names or folders tell of several.
+            Which sample to open, where names or folders give several.
         validate : {"headers"}, optional
             Read the header of every file, in parallel, before any pixel is asked for: files that
             cannot be read count as missing, those with fewer planes are filled up, those of
@@ -126,13 +126,14 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         Returns
         -------
         xarray.Dataset
-            With the variable ``image``: one dimension for each token that tells files apart,
+            With the variable ``image``: one dimension for each token that makes files differ,
             then those of one file (``z``, ``y``, ``x``).
 
         Raises
         ------
         FileNotFoundError
-            The source is absent or holds no TIFF.
+            The source is absent or holds no TIFF, or a list or table names files that do not
+            exist.
         OSError
             No file of it can be read.
         ValueError
@@ -179,38 +180,80 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         self,
         filename_or_obj: Source | pd.DataFrame,
         *,
+        pattern: str | Pattern | Convention | None = None,
+        missing: Literal["fill", "raise"] = "fill",
+        duplicates: Literal["raise", "first", "last", "position"] = "raise",
+        unmatched: Literal["warn", "ignore", "raise"] = "warn",
+        fill_value: float = 0,
+        voxel_size: float | Sequence[float] | Mapping[str, float] | None = None,
+        mosaic: bool | Mapping[str, str] | pd.DataFrame = False,
+        overlap: float | Mapping[str, float] = 0,
+        pages: str | None = None,
+        validate: Literal["headers"] | None = None,
+        device: str | None = None,
         drop_variables: str | Iterable[str] | None = None,
-        **options: Any,
     ) -> dict[str, xr.Dataset]:
         """Open every sample of a source: `xarray.open_groups`.
 
-        Takes the keywords of `open_dataset` but ``group``; the samples are the keys.
+        The keywords are those of `open_dataset`, without ``group``; the samples are the keys.
         """
         from xarray_tiffstack.open import open_all
         from xarray_tiffstack.options import Options
 
-        known = [name for name in self.open_dataset_parameters[1:] if name != "group"]
-        if unknown := options.keys() - set(known):
-            raise TypeError(f"no such keyword: {', '.join(unknown)}; there are {', '.join(known)}")
-        samples = open_all(filename_or_obj, Options(**options))
+        options = Options(
+            pattern=pattern,
+            missing=missing,
+            duplicates=duplicates,
+            unmatched=unmatched,
+            fill_value=fill_value,
+            voxel_size=voxel_size,
+            mosaic=mosaic,
+            overlap=overlap,
+            pages=pages,
+            validate=validate,
+            device=device,
+        )
+        samples = open_all(filename_or_obj, options)
         return {f"/{name}": _dropped(ds, drop_variables) for name, ds in samples.items()}
 
     def open_datatree(  # type: ignore[override]
         self,
         filename_or_obj: Source | pd.DataFrame,
         *,
+        pattern: str | Pattern | Convention | None = None,
+        missing: Literal["fill", "raise"] = "fill",
+        duplicates: Literal["raise", "first", "last", "position"] = "raise",
+        unmatched: Literal["warn", "ignore", "raise"] = "warn",
+        fill_value: float = 0,
+        voxel_size: float | Sequence[float] | Mapping[str, float] | None = None,
+        mosaic: bool | Mapping[str, str] | pd.DataFrame = False,
+        overlap: float | Mapping[str, float] = 0,
+        pages: str | None = None,
+        validate: Literal["headers"] | None = None,
+        device: str | None = None,
         drop_variables: str | Iterable[str] | None = None,
-        **options: Any,
     ) -> xr.DataTree:
         """Open every sample of a source as a node of its own: `xarray.open_datatree`.
 
-        Takes the keywords of `open_dataset` but ``group``; nodes are named by what tells the
-        samples apart.
+        The keywords are those of `open_dataset`, without ``group``; nodes are named by what
+        differs between the samples.
         """
         from xarray import DataTree
 
         samples = self.open_groups_as_dict(
-            filename_or_obj, drop_variables=drop_variables, **options
+            filename_or_obj,
+            pattern=pattern,
+            missing=missing,
+            duplicates=duplicates,
+            unmatched=unmatched,
+            fill_value=fill_value,
+            voxel_size=voxel_size,
+            mosaic=mosaic,
+            overlap=overlap,
+            pages=pages,
+            validate=validate,
+            device=device,
+            drop_variables=drop_variables,
         )
         return DataTree.from_dict(samples)
 

@@ -19,7 +19,6 @@ import math
 import os
 import re
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -443,16 +442,3 @@ def _coordinate(
         np.array([np.nan if number else ""], float if number else object),
     )
     return tuple(along), values[codes].reshape(shape)
-
-
-# --- what is not there ----------------------------------------------------------------------
-
-
-def counter_gaps(labels: np.ndarray) -> list[int]:
-    """Integers left out of a counter that otherwise steps by one: [1] of 0, 2, 3, 4."""
-    if labels.dtype.kind not in "iu" or len(labels) < 3:
-        return []
-    steps = np.diff(labels)
-    if (steps == 1).mean() < 0.5 or labels[-1] - labels[0] > 2 * len(labels):
-        return []
-    return [int(n) for a, b in pairwise(labels) for n in range(a + 1, b)]
