@@ -7,7 +7,7 @@ Everything here is decided from the table alone; no file is opened. The rules, i
 2. Channel: its identity is (camera, ch, ...); its labels are the wavelengths where those are
    unique, else strings that are.
 3. A token that never changes is a scalar coordinate. A clock is a coordinate too; under a
-   pattern of the user's own it may be a dimension, where nothing else tells files apart.
+   pattern of the user's own it may be a dimension, where files differ in nothing else.
 4. Two tokens that move together are one dimension and a coordinate, and a token that others
    determine is a coordinate over them. What is left are the dimensions.
 5. Every other token becomes a coordinate over exactly the dimensions that determine it.
@@ -314,18 +314,18 @@ def _with_channel(columns: dict[str, _Column], tokens: Mapping[str, Token]) -> d
     label = [n for n in columns if role[n] == "label"]
     if not identity and not label:
         return columns
-    told = [n for n in identity if columns[n].varies]
+    differing = [n for n in identity if columns[n].varies]
     # Of tokens that tell the same, the one that comes first in the vocabulary stays.
     place = {name: i for i, name in enumerate(VOCABULARY)}
-    for name in sorted(told, key=lambda n: place.get(n, len(place)), reverse=True):
-        rest = [columns[n] for n in told if n != name]
+    for name in sorted(differing, key=lambda n: place.get(n, len(place)), reverse=True):
+        rest = [columns[n] for n in differing if n != name]
         if rest and _determines(rest, columns[name]):
-            told.remove(name)
-    told += [n for n in label if not _determines([columns[t] for t in told], columns[n])]
+            differing.remove(name)
+    differing += [n for n in label if not _determines([columns[t] for t in differing], columns[n])]
     rows = len(next(iter(columns.values())).codes)
-    codes = combined([columns[n].codes for n in told], rows)
+    codes = combined([columns[n].codes for n in differing], rows)
     _, first, codes = np.unique(codes, return_index=True, return_inverse=True)
-    names = _channel_labels(first, columns, told, label, identity)
+    names = _channel_labels(first, columns, differing, label, identity)
     sorted_names = _encode(pd.Series(names))
     return {**columns, "channel": _Column(sorted_names.codes[codes], sorted_names.values)}
 
@@ -333,13 +333,13 @@ def _with_channel(columns: dict[str, _Column], tokens: Mapping[str, Token]) -> d
 def _channel_labels(
     rows: np.ndarray,
     columns: Mapping[str, _Column],
-    told: Sequence[str],
+    differing: Sequence[str],
     label: Sequence[str],
     identity: Sequence[str],
 ) -> np.ndarray:
     """Label each channel (one row of each is given).
 
-    By its wavelength or dye where that is unique, else by all that tells channels apart.
+    By its wavelength or dye where that is unique, else by all in which channels differ.
     """
 
     def of(name: str) -> np.ndarray:
@@ -347,12 +347,12 @@ def _channel_labels(
         values: np.ndarray = column.values[column.codes[rows]]
         return values
 
-    own = told if len(told) == 1 else () if told else identity
+    own = differing if len(differing) == 1 else () if differing else identity
     for name in label or own:
         values = of(name)
         if len(set(values.tolist())) == len(values):
             return values
-    parts = [*(n for n in label if n not in told), *told]
+    parts = [*(n for n in label if n not in differing), *differing]
     texts = [[channel_part(n, v) for v in of(n)] for n in parts]
     return np.array(["_".join(words) for words in zip(*texts, strict=True)], object)
 

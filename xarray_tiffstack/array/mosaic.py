@@ -35,10 +35,10 @@ class Tiles:
     """Arrays that fit together, as `dask.array.block` asks, in an object array with as many
     dimensions as they have; each is a view of files (`xarray_tiffstack.array.reads.source_of`)."""
     chunks: Chunks
-    """Chunk sizes of the whole."""
+    """Chunk sizes of the mosaic."""
 
     def select(self, key: Key) -> da.Array:
-        """Take part of the whole: of each tile, what of it falls there."""
+        """Take part of the mosaic: of each tile, what lies there."""
         tiles = self.tiles
         for axis in reversed(range(tiles.ndim)):
             tiles = _select(tiles, axis, key[axis])
@@ -53,7 +53,7 @@ class Tiles:
         return block(tiles, tuple(self.chunks[i] for i in order))
 
     def rechunk(self, chunks: Chunks) -> da.Array:
-        """Cut the whole otherwise; each tile is read in the pieces that are asked for."""
+        """Cut the mosaic into other chunks; each tile is read in the pieces that are asked for."""
         return _cut(self.tiles, chunks)
 
     @property
@@ -74,7 +74,7 @@ def block(tiles: np.ndarray, chunks: Chunks | None = None) -> da.Array:
     tiles
         As in `Tiles`.
     chunks
-        Chunk sizes of the whole; by default the tiles' own where Zarr can take them (all of one
+        Chunk sizes of the mosaic; by default the tiles' own where Zarr can take them (all of one
         size but the last), else uniform ones.
     """
     array = da.block(tiles.tolist())
@@ -164,7 +164,7 @@ def stitch(
         if join.axis not in first.axes:
             example = next(path for path in paths.flat if path is not None)
             raise ValueError(
-                f"files that {join.token!r} tells apart cannot be put together along "
+                f"files that differ in {join.token!r} cannot be put together along "
                 f"{join.axis!r}: their axes are {', '.join(first.axes)}, as in {example}. Open "
                 "them without mosaic=, or one part alone (a glob)."
             )
@@ -239,7 +239,7 @@ def _lengths(tiles: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _select(tiles: np.ndarray, axis: int, part: int | slice | np.ndarray) -> np.ndarray:
-    """Take part of the whole along one dimension."""
+    """Take part of the mosaic along one dimension."""
 
     def of_each(tiles: np.ndarray, local: int | slice | np.ndarray) -> np.ndarray:
         def key(tile: da.Array) -> Key:

@@ -1,4 +1,4 @@
-"""Which files, and which part of each, a selection on the whole array needs.
+"""Which files, and which part of each, a selection needs.
 
 The array over a grid of files is a plain dask array of one layer, whose tasks each name the few
 files of their own block. dask fuses only one slice into a read: a second selection would read
@@ -40,14 +40,14 @@ class FileGrid:
     """The files of an array, all laid out alike."""
 
     paths: np.ndarray
-    """Path of the file in each cell, None where there is none; its shape is the grid's."""
+    """Path of the file in each slot, None where there is none; its shape is the grid's."""
     layout: Layout
     """What every file holds."""
     fill_value: float = 0
-    """Pixel value of the cells without a file."""
+    """Pixel value of the slots without a file."""
     planes: np.ndarray | None = None
-    """Planes in the file of each cell, where some are known to hold fewer than `layout` says
-    along its first axis; None in the cells of whole files."""
+    """Planes in the file of each slot, where some are known to hold fewer than `layout` says
+    along its first axis; None in the slots of complete files."""
     device: str | None = None
     """Where blocks are read to, as `xarray_tiffstack.array.device` spells it; None is the host."""
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -144,10 +144,10 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
             self.grid.device,
         )
 
-    def _of_block(self, cells: np.ndarray, index: list[Index]) -> np.ndarray:
+    def _of_block(self, slots: np.ndarray, index: list[Index]) -> np.ndarray:
         """Take what belongs to the files of one block."""
-        taken: Any = cells
-        for axis in reversed(range(cells.ndim)):
+        taken: Any = slots
+        for axis in reversed(range(slots.ndim)):
             taken = taken[(slice(None),) * axis + (_numpy_key(index[axis]),)]
         return np.array(taken, object)
 
@@ -181,7 +181,7 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
         return Reads(self.grid, self.index, self.axes, chunks).array()
 
     def read_into(self, memory: np.ndarray) -> np.ndarray:
-        """Read the whole array into the beginning of memory of the host, past dask."""
+        """Read the whole array into the beginning of memory of the host, without dask."""
         whole = tuple((sum(along),) for along in self.chunks)
         read = Reads(self.grid, self.index, self.axes, whole)[(0,) * len(whole)]
         shape, dtype = (*read.paths.shape, *read.inner), self.grid.layout.dtype
@@ -229,16 +229,16 @@ class _BlockRead:
 
     def fill(self, block: np.ndarray) -> None:
         """Read into memory of the host; its axes are in the order of the grid's and a file's."""
-        for cell, path in np.ndenumerate(self.paths):
-            planes = None if self.planes is None else self.planes[cell]
+        for slot, path in np.ndenumerate(self.paths):
+            planes = None if self.planes is None else self.planes[slot]
             if path is None:
-                block[cell] = self.fill_value
+                block[slot] = self.fill_value
             elif planes is not None:
-                block[cell] = self._read_short(path, int(planes))
+                block[slot] = self._read_short(path, int(planes))
             elif self.inner:
-                tiff.read(path, self.layout, self.selection, out=block[cell])
+                tiff.read(path, self.layout, self.selection, out=block[slot])
             else:
-                block[cell] = tiff.read(path, self.layout, self.selection)
+                block[slot] = tiff.read(path, self.layout, self.selection)
 
     def _read_short(self, path: str, planes: int) -> np.ndarray:
         """Read a file that holds only the first `planes`; what it lacks is filled."""
