@@ -1,11 +1,10 @@
 #!/bin/sh
-# Measure this project beside its peers and the limits of the machine.
+# Measure this package beside others and beside the limits of the machine.
 #
-#   sh ci/bench.sh [--quick]
+#   sh ci/bench.sh [--quick] [--only NAME] > table.md
 #
-# Builds its own environment and data (6 GB of temporary disk), prints what it finds, writes
-# build/bench.json and the figures in docs/performance.md. --quick ends within two minutes and
-# leaves the page alone.
+# Builds its own environment and data (7 GB of temporary disk; stores are written to memory, 12 GB)
+# and prints one table, which docs/performance.md shows. Runs on Linux.
 set -eu
 cd "$(dirname "$0")/.."
 . ci/venv.sh

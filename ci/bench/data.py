@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice, product
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,13 @@ import numpy as np
 import tifffile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 PLANE = (1024, 768)
 STACK = (201, *PLANE)
 WAVELENGTHS = (488, 560, 642)
 STORES = 12 * 2**30  # bytes that all stores of the benchmark fit into
-LINKS = 50_000  # a file on ext4 has at most 65,000 names; one has those of several folders
+LINKS = 50_000  # a file on ext4 has at most 65,000 names
 
 # How the planes of the compressed stacks are written; BigTIFF is uncompressed.
 STORAGE: dict[str, dict[str, object]] = {
@@ -34,22 +34,21 @@ STORAGE: dict[str, dict[str, object]] = {
 }
 
 
-def reference_names(stacks: int, x: int = 0, y: int = 0) -> Iterator[str]:
+def reference_names(stacks: int) -> Iterator[str]:
     """Names of an acquisition of three channels, as the reference microscope writes them."""
     for stack, (ch, nm) in product(range(stacks), enumerate(WAVELENGTHS)):
         msec = 43748 * stack + 7 * ch
         yield (
             f"ex6-2_CamA_ch{ch}_CAM1_stack{stack:04d}_{nm}nm_{msec:07d}msec_"
-            f"{1335543 + msec:010d}msecAbs_{x:03d}x_{y:03d}y_000z_0000t.tif"
+            f"{1335543 + msec:010d}msecAbs_000x_000y_000z_0000t.tif"
         )
 
 
 def plane_names(wells: int = 25) -> Iterator[str]:
-    """Names of a screen of single planes, five tokens deep (time, well, field, channel, z)."""
-    named = [f"{row}{column:02d}" for row in "ABCDE" for column in range(1, 6)]
-    cells = product(range(1, 1001), named[:wells], range(1, 3), range(1, 5), range(1, 11))
-    for t, well, f, c, z in cells:
-        yield f"screen_{well}_T{t:04d}F{f:03d}L01A01Z{z:02d}C{c:02d}.tif"
+    """Names of a screen of single planes, of five tokens: time, well, field, channel, z."""
+    numbers = [range(1, n + 1) for n in (1000, wells, 2, 4, 10)]
+    for t, well, f, c, z in product(*numbers):
+        yield f"screen_B{well:02d}_T{t:04d}F{f:03d}L01A01Z{z:02d}C{c:02d}.tif"
 
 
 def noisy(pages: int, shape: tuple[int, int] = PLANE, seed: int = 0) -> np.ndarray:
@@ -82,11 +81,11 @@ def write_hollow(path: Path, shape: tuple[int, int, int] = STACK) -> None:
             )
 
 
-def link(files: list[Path], folder: Path, names: Iterator[str]) -> Path:
-    """Give the same files many names in a new folder."""
+def link(files: Sequence[Path], folder: Path, names: Iterator[str]) -> Path:
+    """Give a few files, in turn, many names in a new folder."""
     folder.mkdir()
     for i, name in enumerate(names):
-        os.link(files[i // LINKS], folder / name)
+        os.link(files[i % len(files)], folder / name)
     return folder
 
 
@@ -95,9 +94,18 @@ class Workshop:
     """Makes each acquisition when it is first asked for."""
 
     folder: Path
-    quick: bool
+    quick: bool = False
+    """Fewer rounds and files."""
     small: bool = False
-    """A few minute files instead, to try the program itself."""
+    """A few tiny files instead, to test the benchmark itself."""
+
+    def rounds(self, full: int) -> int:
+        """Rounds of a race."""
+        return max(1, full // 4) if self.quick else full
+
+    def sized(self, full: int, quick: int, small: int) -> int:
+        """Choose how many."""
+        return small if self.small else quick if self.quick else full
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
@@ -105,105 +113,73 @@ class Workshop:
         return (5, 32, 48) if self.small else STACK
 
     @cached_property
-    def stack(self) -> Path:
-        """One hollow reference file, in the page cache."""
-        path = self.folder / "stack.tif"
-        write_hollow(path, self.shape)
-        path.read_bytes()
-        return path
+    def nbytes(self) -> int:
+        """Pixels of one reference file, in bytes."""
+        return 2 * int(np.prod(self.shape))
+
+    def hollow(self, stacks: int) -> Path:
+        """Make 3 channels x any number of stacks, all names of a file of zeros (or a few)."""
+        folder = self.folder / f"hollow{stacks}"
+        if not folder.exists():
+            files = [self.folder / f"{folder.name}-{i}" for i in range(-(-3 * stacks // LINKS))]
+            for path in files:
+                write_hollow(path, self.shape)
+            link(files, folder, reference_names(stacks))
+        return folder
 
     @cached_property
     def reference(self) -> Path:
-        """3 channels x 199 stacks."""
-        return self.links("reference", 15 if self.small else 199)
-
-    def links(self, name: str, stacks: int) -> Path:
-        """Make 3 channels x any number of stacks, all the hollow file."""
-        files = [self.stack]
-        while len(files) * LINKS < 3 * stacks:
-            files.append(self.folder / f"stack{len(files)}.tif")
-            write_hollow(files[-1], self.shape)
-        return link(files, self.folder / name, reference_names(stacks))
-
-    def stacks(self, pages: int) -> Path:
-        """Make 3 channels x 12 stacks of files of any length, all one hollow file."""
-        path = self.folder / f"pages{pages}.tif"
-        write_hollow(path, (pages, *self.shape[1:]))
-        return link([path], self.folder / f"stacks{pages}", reference_names(12))
-
-    @cached_property
-    def tiles(self) -> Path:
-        """2 x 2 tiles of 3 channels x 2 stacks, all the hollow file."""
-        names = [reference_names(2, x, y) for x, y in product(range(2), range(2))]
-        return link([self.stack], self.folder / "tiles", chain.from_iterable(names))
+        """The reference acquisition, 3 channels x 199 stacks."""
+        folder = self.hollow(15 if self.small else 199)
+        next(folder.iterdir()).read_bytes()  # into the page cache
+        return folder
 
     @cached_property
     def noisy(self) -> Path:
-        """A few stacks of real pixels, in the page cache."""
+        """A few stacks of camera-like pixels, in the page cache."""
         folder = self.folder / "noisy"
         folder.mkdir()
-        stacks = 1 if self.quick else 2
-        for i, name in enumerate(reference_names(stacks)):
+        for i, name in enumerate(reference_names(1 if self.quick else 2)):
             write(folder / name, noisy(self.shape[0], self.shape[1:], i))
             (folder / name).read_bytes()
         return folder
 
-    @cached_property
-    def noisy_twice(self) -> Path:
-        """The same under twice as many names."""
-        return self.noisy_as("noisy_twice", 2 * len(list(self.noisy.iterdir())) // 3)
-
     def noisy_as(self, name: str, stacks: int) -> Path:
-        """Make 3 channels x any number of stacks of the noisy files, in turn."""
-        folder = self.folder / name
-        folder.mkdir()
-        files = sorted(self.noisy.iterdir())
-        for i, each in enumerate(reference_names(stacks)):
-            os.link(files[i % len(files)], folder / each)
-        return folder
+        """Make 3 channels x any number of stacks of the noisy files."""
+        return link(sorted(self.noisy.iterdir()), self.folder / name, reference_names(stacks))
+
+    def thin(self, files: int, pages: int = 4) -> Path:
+        """Make many names of one file of a few camera-like planes."""
+        path = self.folder / f"thin{files}.tif"
+        write(path, noisy(pages, self.shape[1:]))
+        names = islice(reference_names(-(-files // 3)), files)
+        return link([path], self.folder / f"thin{files}", names)
+
+    def planes(self, files: int, shape: tuple[int, int]) -> Path:
+        """Make files of one plane each, all names of a few."""
+        sources = [self.folder / f"planes{files}-{i}" for i in range(-(-files // LINKS))]
+        for i, path in enumerate(sources):
+            write(path, noisy(1, shape, i)[0])
+        names = islice(plane_names(2 if self.small else 25), files)
+        return link(sources, self.folder / f"planes{files}", names)
 
     @cached_property
-    def stores(self) -> Path:
+    def compressed(self) -> dict[str, Path]:
+        """By kind of storage, four names of one stack of camera-like pixels."""
+        made = {}
+        pages = self.sized(48, 16, 5)
+        for i, (kind, storage) in enumerate(STORAGE.items()):
+            path = self.folder / f"{kind}.tif"
+            write(path, noisy(pages, self.shape[1:], i), **storage)
+            names = islice(reference_names(2), 4)
+            made[kind] = link([path], self.folder / kind.replace(" ", "_"), names)
+        return made
+
+    @cached_property
+    def memory(self) -> Path:
         """Where stores are written: in memory where there is room, so that no disk is measured."""
         memory = Path("/dev/shm")
         if not memory.is_dir() or shutil.disk_usage(memory).free < STORES:
             return self.folder
         self._in_memory = tempfile.TemporaryDirectory(prefix="tiffstack-bench-", dir=memory)
         return Path(self._in_memory.name)
-
-    def thin(self, files: int) -> Path:
-        """Many files of four real planes, all links to one."""
-        path = self.folder / f"thin{files}.tif"
-        write(path, noisy(4, self.shape[1:]))
-        names = islice(reference_names(-(-files // 3)), files)
-        return link([path], self.folder / f"thin{files}", names)
-
-    @cached_property
-    def compressed(self) -> dict[str, Path]:
-        """By kind of storage, a few stacks of real pixels."""
-        made = {}
-        pages = 5 if self.small else 16 if self.quick else 48
-        for i, (kind, storage) in enumerate(STORAGE.items()):
-            folder = self.folder / kind.replace(" ", "_")
-            folder.mkdir()
-            names = list(islice(reference_names(2), 4))
-            pixels = noisy(pages, self.shape[1:], i)
-            write(folder / names[0], pixels, **storage)
-            for name in names[1:]:
-                os.link(folder / names[0], folder / name)
-            made[kind] = folder
-        return made
-
-    @cached_property
-    def planes(self) -> Path:
-        """100,000 files of one small plane each: 50 times, 25 wells, 2 fields, 4 channels, 10 z."""
-        if self.small:
-            return self.plane_files("planes", 320, (64, 64), wells=2)
-        return self.plane_files("planes", 100_000, (64, 64))
-
-    def plane_files(self, name: str, files: int, shape: tuple[int, int], wells: int = 25) -> Path:
-        """Make files of one plane each, all links to a few."""
-        sources = [self.folder / f"{name}{i}.tif" for i in range(-(-files // LINKS))]
-        for i, path in enumerate(sources):
-            write(path, noisy(1, shape, i)[0])
-        return link(sources, self.folder / name, islice(plane_names(wells), files))

@@ -1,6 +1,6 @@
-"""How something is timed here: side by side, round after round, and what it costs in IO and memory.
+"""How something is measured: contenders in turns, bytes read, memory.
 
-The machine is seldom idle, so contenders take turns and only ratios of their medians are judged.
+The machine is seldom idle. So contenders take turns, and ratios are taken round by round.
 """
 
 from __future__ import annotations
@@ -9,140 +9,115 @@ import gc
 import multiprocessing
 import os
 import statistics
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
-    T = TypeVar("T")
-
-OURS = "xarray_tiffstack"
-LIMIT = "limit"
+OURS, LIMIT = "xarray_tiffstack", "limit"
+CORES = len(os.sched_getaffinity(0))
+LONG = 20  # seconds after which a contender runs only once
 
 
 @dataclass
 class Row:
-    """One line of the result: what was measured, against which target."""
+    """One line of the table."""
 
     what: str
-    target: str
-    measured: str = "not run"
+    measured: str
+    race: Race | None = None
+    target: str = ""
     reached: bool | None = None
-    """None where there is no target, or where it was not run (then `notes` say why)."""
-    fastest: bool = False
-    """Whether the fastest round counts instead of the median: what the kernel takes for memory that
-    was not in use lately is as long as a conversion, and hits the one or the other."""
-    times: dict[str, float] = field(default_factory=dict)
-    """Seconds by contender."""
-    rounds: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds of each round by contender."""
-    figures: dict[str, float] = field(default_factory=dict)
-    """Everything else that was counted, in bytes, files or ratios."""
-    notes: list[str] = field(default_factory=list)
+    """None where there is no target."""
 
-    def race(self, contenders: Mapping[str, Callable[[], object]], rounds: int) -> None:
-        """Let contenders take turns; a peer that fails is noted and drops out.
+    def __str__(self) -> str:
+        verdict = {True: "yes", False: "**no**", None: ""}[self.reached]
+        others = self.race.others() if self.race else ""
+        return f"| {self.what} | {self.measured} | {others} | {self.target} | {verdict} |"
 
-        The first round fills caches and does not count, unless it takes longer than 20 s: such a
-        contender runs once.
+
+HEAD = "| what | this package | others: times as long | target | reached |\n|---|---|---|---|---|"
+
+
+class Race:
+    """Seconds of each round of each contender."""
+
+    def __init__(
+        self, contenders: Mapping[str, Callable[[], object]], rounds: int, *, fastest: bool = False
+    ) -> None:
+        """Let contenders take turns. One of the others that fails is noted and drops out.
+
+        The first round fills caches and does not count, unless it takes very long. `fastest`
+        counts the fastest round instead of the median: the memory of a new store costs the kernel
+        as much time as a conversion, in some rounds and not in others.
         """
+        self.rounds: dict[str, list[float]] = {}
+        self.failed: dict[str, str] = {}
+        self._typical: Callable[[list[float]], float] = min if fastest else statistics.median
         running = dict(contenders)
         gc.collect()
-        for round_ in range(rounds + 1):
+        for turn in range(rounds + 1):
             for name, run in list(running.items()):
                 begin = time.perf_counter()
                 try:
-                    result = run()
+                    run()
                 except Exception as error:
                     if name in {OURS, LIMIT}:
                         raise
-                    self.notes.append(f"{name}: {type(error).__name__}: {str(error)[:120]}")
+                    self.failed[name] = type(error).__name__
                     del running[name]
                     continue
                 took = time.perf_counter() - begin
-                del result
-                if round_ or took > 20:
+                if turn or took > LONG:
                     self.rounds.setdefault(name, []).append(took)
-                if took > 20:
+                if took > LONG:
                     del running[name]
-        count: Callable[[list[float]], float] = min if self.fastest else statistics.median
-        self.times = {name: count(each) for name, each in self.rounds.items()}
+
+    def seconds(self, name: str = OURS) -> float:
+        """Time of one contender."""
+        return self._typical(self.rounds[name])
 
     def ratio(self, other: str) -> float:
-        """How many times longer another contender takes than this project.
-
-        The median of the ratios round by round: whatever else the machine did then, it did to both.
-        Where the fastest rounds count, the ratio of those.
-        """
-        if self.fastest:
-            return min(self.rounds[other]) / min(self.rounds[OURS])
-        pairs = list(zip(self.rounds[other], self.rounds[OURS], strict=False))
+        """How many times as long another contender takes."""
+        if self._typical is min:
+            return self.seconds(other) / self.seconds()
+        pairs = zip(self.rounds[other], self.rounds[OURS], strict=False)
         return statistics.median(theirs / own for theirs, own in pairs)
+
+    def others(self) -> str:
+        """Spell the ratios of all others."""
+        ratios = [f"{name} {self.ratio(name):.2g}x" for name in self.rounds if name != OURS]
+        return ", ".join(ratios + [f"{name} fails ({why})" for name, why in self.failed.items()])
 
 
 def bytes_read(run: Callable[[], object]) -> int:
-    """Bytes that this process reads for a call, from files and the page cache alike (rchar)."""
+    """Bytes that this process reads for a call, from disk and from the page cache (rchar)."""
 
     def rchar() -> int:
         return int(Path("/proc/self/io").read_text().split()[1])
 
-    empty = -rchar() + rchar()  # what the question itself costs
+    asking = -rchar() + rchar()
     before = rchar()
     run()
-    return rchar() - before - empty
+    return rchar() - before - asking
 
 
-@contextmanager
-def tiffs_opened() -> Iterator[list[str]]:
-    """Paths of the TIFFs that are opened meanwhile."""
-    paths: list[str] = []
-    _HEARING.append(paths)
-    try:
-        yield paths
-    finally:
-        _HEARING.remove(paths)
-
-
-_HEARING: list[list[str]] = []
-
-
-def _hear(event: str, args: tuple[Any, ...]) -> None:
-    if event == "open" and _HEARING and str(args[0]).endswith(".tif"):
-        for paths in _HEARING:
-            paths.append(str(args[0]))
-
-
-sys.addaudithook(_hear)
-
-
-def alone(run: Callable[..., T], *args: object) -> tuple[T, int, int]:
-    """Call a function in a fresh process.
-
-    Returns
-    -------
-    result
-        Of the call.
-    peak : int
-        Largest resident memory of the process, in bytes.
-    grown : int
-        By how much that is more than it was before the call (libraries are imported by then).
-    """
+def alone(run: Callable[..., object], *args: object) -> tuple[int, int]:
+    """Call a function in a new process; gives its peak memory, and what the call added to it."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_with_memory, run, args).result()
 
 
-def _with_memory(run: Callable[..., T], args: tuple[object, ...]) -> tuple[T, int, int]:
+def _with_memory(run: Callable[..., object], args: tuple[object, ...]) -> tuple[int, int]:
     before = _status("VmRSS")
-    result = run(*args)
+    run(*args)
     peak = _status("VmHWM")
-    return result, peak, peak - before
+    return peak, peak - before
 
 
 def _status(key: str) -> int:
@@ -150,11 +125,6 @@ def _status(key: str) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
 
 
-def ms(seconds: float) -> str:
+def spell(seconds: float) -> str:
     """Spell a time."""
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from glob import glob
-from typing import TYPE_CHECKING
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
 
 import dask
 import dask.array as da
+import fsspec
 import numpy as np
 import tifffile
 import xarray as xr
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+from bench.measure import CORES, LIMIT, OURS
 
-SEED, UNSAMPLED = "seed script", "seed, shape known"
-TIFFFILE, DASK_IMAGE, BIOIO = "tifffile", "dask-image", "bioio"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+SEED, UNSAMPLED = "seed script", "seed script, shape known"
+TIFFFILE, BIOIO, TENSORSTORE = "tifffile", "bioio", "tensorstore"
+BUCKET = "s3://bench"
 
 
 def ours(folder: Path, **keywords: object) -> xr.DataArray:
@@ -52,15 +65,8 @@ def tifffile_zarr(folder: Path) -> da.Array:
     return da.from_zarr(sequence.aszarr())
 
 
-def dask_image(folder: Path) -> da.Array:
-    """`dask_image.imread`: one axis of files."""
-    from dask_image.imread import imread
-
-    return imread(f"{folder}/*.tif")
-
-
 def bioio(folder: Path, shape: tuple[int, int, int]) -> xr.DataArray:
-    """bioio with bioio-tiff-glob; names must be indexed by hand."""
+    """bioio with bioio-tiff-glob; the caller has to read the names."""
     import pandas as pd
     from bioio_tiff_glob import Reader
 
@@ -76,6 +82,114 @@ def bioio(folder: Path, shape: tuple[int, int, int]) -> xr.DataArray:
         single_file_shape=shape,
     )
     return reader.xarray_dask_data
+
+
+# --- writing, all to a folder or a URL that is emptied first --------------------------------
+
+
+def writers(folder: Path, where: str) -> dict[str, Callable[[], object]]:
+    """Write full resolution to stores in a folder or bucket, all of the same chunks and codecs."""
+    ours_to(folder, f"{where}/ours", levels=1)
+    with fsspec.open(f"{where}/ours/0/image/zarr.json") as file:
+        like = json.load(file)
+    return {
+        OURS: lambda: ours_to(folder, f"{where}/ours", levels=1),
+        TENSORSTORE: lambda: tensorstore_to(folder, f"{where}/tensorstore", like),
+        LIMIT: lambda: bare_to(folder, f"{where}/bare", like),
+    }
+
+
+def ours_to(folder: Path, store: str, **options: Any) -> None:
+    """Convert with this package."""
+    ds = xr.open_dataset(folder, engine="tiffstack", unmatched="ignore")
+    ds.tiffstack.to_ome_zarr(emptied(store), overwrite=True, progress=False, **options)
+
+
+def seed_to(folder: Path, store: str) -> None:
+    """Do what everybody writes."""
+    seed(folder).to_zarr(emptied(store))
+
+
+def tensorstore_to(folder: Path, store: str, like: dict[str, Any]) -> None:
+    """Write the same array with tensorstore; each thread takes a file."""
+    import tensorstore as ts
+
+    kvstore: dict[str, Any] = {"driver": "file", "path": f"{emptied(store)}/"}
+    if store.startswith(BUCKET):
+        server = {"bucket": "bench", "endpoint": os.environ["AWS_ENDPOINT_URL"]}
+        kvstore = {"driver": "s3", "path": f"{store.removeprefix(BUCKET)[1:]}/", **server}
+    drop = ("attributes", "dimension_names", "storage_transformers", "consolidated_metadata")
+    metadata = {key: value for key, value in like.items() if key not in drop}
+    spec = {"driver": "zarr3", "kvstore": kvstore, "metadata": metadata}
+    array = ts.open(spec, create=True, delete_existing=True).result()
+
+    def write(i: int, pixels: np.ndarray) -> None:
+        channel, stack = divmod(i, like["shape"][0])
+        array[stack, channel].write(pixels).result()
+
+    _each_file(folder, write)
+
+
+def bare_to(folder: Path, store: str, like: dict[str, Any]) -> None:
+    """Compress the same chunks with the same codec, and write each to a file. Nothing else."""
+    from numcodecs import Blosc
+
+    Path(emptied(store)).mkdir()
+    blosc = next(codec for codec in like["codecs"] if codec["name"] == "blosc")["configuration"]
+    codec = Blosc(blosc["cname"], blosc["clevel"], Blosc.BITSHUFFLE)
+    chunk = like["chunk_grid"]["configuration"]["chunk_shape"][2:]
+
+    def write(i: int, pixels: np.ndarray) -> None:
+        starts = (range(0, n, c) for n, c in zip(pixels.shape, chunk, strict=True))
+        for n, start in enumerate(product(*starts)):
+            part = tuple(slice(s, s + c) for s, c in zip(start, chunk, strict=True))
+            data = codec.encode(np.ascontiguousarray(pixels[part]))
+            Path(store, f"{i}.{n}").write_bytes(data)
+
+    _each_file(folder, write)
+
+
+def _each_file(folder: Path, write: Callable[[int, np.ndarray], None]) -> None:
+    """Threads that read each file and write it."""
+    files = sorted(folder.iterdir())
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(lambda i: write(i, tifffile.imread(files[i])), range(len(files))))
+
+
+def emptied(store: str) -> str:
+    """Make room for a store in a folder; every contender pays for that."""
+    if not store.startswith(BUCKET):
+        shutil.rmtree(store, ignore_errors=True)
+    return store
+
+
+@contextmanager
+def s3_server() -> Iterator[None]:
+    """Run moto's S3 server, with an empty bucket, for whoever looks at the environment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    endpoint = f"http://127.0.0.1:{port}"
+    os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    log = subprocess.DEVNULL
+    command = [sys.executable, "-m", "moto.server", "-p", port]
+    with subprocess.Popen(command, stdout=log, stderr=log) as server:
+        try:
+            _wait_for(port)
+            urlopen(Request(f"{endpoint}/{BUCKET.removeprefix('s3://')}", method="PUT")).close()
+            yield
+        finally:
+            server.terminate()
+
+
+def _wait_for(port: str) -> None:
+    for _ in range(600):
+        with socket.socket() as trial:
+            if not trial.connect_ex(("127.0.0.1", int(port))):
+                return
+        time.sleep(0.1)
+    raise TimeoutError("moto's server did not start")
 
 
 # --- the limits -----------------------------------------------------------------------------
@@ -102,83 +216,29 @@ def plane_reader(path: Path, page: int) -> Callable[[], bytes]:
     return read
 
 
-def rows_of(files: Sequence[str], page: int, row: int) -> np.ndarray:
-    """One row of a page of each file, whose place in the first file holds for all."""
-    with tifffile.TiffFile(files[0]) as tif:
-        first = tif.pages[page]
-        nbytes = first.nbytes // first.shape[0]
-        offset = first.dataoffsets[0] + row * nbytes
-    found = np.empty((len(files), nbytes), np.uint8)
-    for line, file in zip(found, files, strict=True):
-        fd = os.open(file, os.O_RDONLY)
-        os.preadv(fd, [line], offset)
-        os.close(fd)
-    return found
-
-
-def read_and_max(files: Sequence[Path], workers: int) -> int:
-    """Threads that read each file as a whole and take the largest pixel."""
+def read_and_max(files: Sequence[Path]) -> int:
+    """Threads that read each file at once and take its largest pixel."""
 
     def of(path: Path) -> int:
-        with path.open("rb", buffering=0) as file:
-            buffer = np.empty(os.fstat(file.fileno()).st_size // 2, np.uint16)
-            view = memoryview(buffer).cast("B")
-            while view:
-                view = view[file.readinto(view) or len(view) :]
-        return int(buffer.max())
+        return int(np.fromfile(path, np.uint16).max())
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(CORES) as pool:
         return max(pool.map(of, files))
 
 
-def page_decoder(path: Path, page: int) -> tuple[Callable[[], np.ndarray], Callable[[], None]]:
-    """Decode one page, whose place in the open file is known; and close that file."""
-    tif = tifffile.TiffFile(path)
-    found = tif.pages[page]
-    return (lambda: found.asarray(maxworkers=1)), tif.close
-
-
-def decode_and_max(files: Sequence[Path], workers: int) -> int:
-    """Threads that each decode pages of one open file, bare of all else."""
+def decode_and_max(files: Sequence[Path]) -> int:
+    """Threads that decode the strips or tiles of open files one by one. Nothing else."""
 
     def of(path: Path) -> int:
         with tifffile.TiffFile(path) as tif:
-            pages = list(tif.pages)
-            keyframe = pages[0].keyframe
-            largest = 0
-            for page in pages:
+            decode, largest = tif.pages[0].keyframe.decode, 0
+            for page in tif.pages:
                 segments = zip(page.dataoffsets, page.databytecounts, strict=True)
                 for number, (offset, count) in enumerate(segments):
                     tif.filehandle.seek(offset)
-                    decoded = keyframe.decode(tif.filehandle.read(count), number)[0]
-                    largest = max(largest, int(decoded.max()))
+                    pixels = decode(tif.filehandle.read(count), number)[0]
+                    largest = max(largest, int(pixels.max()))
         return largest
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(CORES) as pool:
         return max(pool.map(of, files))
-
-
-def decode_whole_and_max(files: Sequence[Path], workers: int) -> int:
-    """Threads that decode each file as a whole and take the largest pixel."""
-
-    def of(path: Path) -> int:
-        return int(tifffile.imread(path, maxworkers=1).max())
-
-    with ThreadPoolExecutor(workers) as pool:
-        return max(pool.map(of, files))
-
-
-def open_and_max(files: Sequence[Path], offset: int, nbytes: int, workers: int) -> int:
-    """Threads that open each small file, read its pixels, and take the largest one."""
-
-    def of(some: Sequence[Path]) -> int:
-        buffer = np.empty((len(some), nbytes // 2), np.uint16)
-        for line, path in zip(buffer, some, strict=True):
-            fd = os.open(path, os.O_RDONLY)
-            os.preadv(fd, [line], offset)
-            os.close(fd)
-        return int(buffer.max())
-
-    parts = [files[at : at + 1000] for at in range(0, len(files), 1000)]
-    with ThreadPoolExecutor(workers) as pool:
-        return max(pool.map(of, parts))
