@@ -1,0 +1,107 @@
+"""A store as one Dataset: its images, positions and wells put together by their labels."""
+
+from __future__ import annotations
+
+import os
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import xarray as xr
+    import zarr
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a Zarr store."""
+    return any(os.path.exists(os.path.join(path, f)) for f in ("zarr.json", ".zgroup", ".zattrs"))
+
+
+def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Open a Zarr store that was written of a Dataset, at full resolution.
+
+    Parameters
+    ----------
+    path
+        What ``ds.to_zarr`` or ``ds.tiffstack.to_ome_zarr`` wrote.
+
+    Raises
+    ------
+    ValueError
+        It holds no variable with axes y and x.
+    """
+    import xarray as xr
+    import zarr
+
+    root = zarr.open_group(str(path), mode="r")
+    groups = [f"{image}/0".lstrip("/") for image in _images(root)] or [""]
+    parts = []
+    for group in groups:
+        part = xr.open_zarr(str(path), group=group, chunks={}, consolidated=False)
+        parts.append(part.assign_coords({n: c.compute() for n, c in part.coords.items()}))
+    for group, part in zip(groups, parts, strict=True):
+        if not any({"y", "x"} <= set(v.dims) for v in part.data_vars.values()):
+            raise ValueError(f"{path}{'/' if group else ''}{group} holds no image with labels")
+    ds = parts[0] if len(parts) == 1 else _joined(parts)
+    ds.encoding["source"] = os.path.abspath(path)
+    if groups[0]:
+        ds.encoding["group"] = groups[0] if len(groups) == 1 else ""
+    return ds
+
+
+def _images(root: zarr.Group) -> Iterator[str]:
+    """Paths of the images of an OME-Zarr store; none of another store."""
+    said = _ome(root.attrs)
+    if "multiscales" in said:
+        yield ""
+    elif "plate" in said:
+        for well in said["plate"]["wells"]:
+            for image in _ome(_group(root, well["path"]).attrs)["well"]["images"]:
+                yield f"{well['path']}/{image['path']}"
+    elif "bioformats2raw.layout" in said:
+        yield from _ome(_group(root, "OME").attrs)["series"]
+
+
+def _group(root: zarr.Group, path: str) -> zarr.Group:
+    import zarr
+
+    found = root[path]
+    if not isinstance(found, zarr.Group):
+        raise ValueError(f"{path} is an array, not a group")
+    return found
+
+
+def _ome(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of either version: under ``ome`` since 0.5, bare before."""
+    return dict(attrs.get("ome", attrs))
+
+
+def _joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put images together along the labels that they differ in."""
+    import xarray as xr
+
+    scalars = {
+        name: [part[name].item() for part in parts]
+        for name, coord in parts[0].coords.items()
+        if not coord.dims and all(name in part.coords for part in parts)
+    }
+    varying = {str(n): labels for n, labels in scalars.items() if len(set(labels)) > 1}
+    for number in range(1, len(varying) + 1):
+        for names in combinations(varying, number):
+            told = set(zip(*(varying[name] for name in names), strict=True))
+            grid = np.prod([len(set(varying[name])) for name in names])
+            if len(told) == len(parts) == grid:
+                expanded = [part.expand_dims(list(names)) for part in parts]
+                joined = xr.combine_by_coords(
+                    expanded, coords="different", compat="equals", join="outer",
+                    combine_attrs="override",
+                )  # fmt: skip
+                assert isinstance(joined, xr.Dataset)  # as it is of Datasets
+                return joined
+    return xr.concat(
+        parts, "image_number", coords="different", compat="equals", join="outer",
+        combine_attrs="override",
+    )  # fmt: skip
