@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-
 from xarray_tiffstack.ome_zarr.job import Job
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import pytest
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from xarray_tiffstack.ome_zarr.chunks import Chunks, codec_of
+
 from xarray_tiffstack.ome_zarr.plan import blosc
 
 if TYPE_CHECKING:

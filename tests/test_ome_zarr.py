@@ -14,12 +14,12 @@ import zarr
 from conftest import pixels, write
 from hypothesis import given
 from hypothesis import strategies as st
+from xarray_tiffstack.ome_zarr.pyramid import Coarser, halve
 
 from xarray_tiffstack.ome_zarr import metadata as _ome_zarr
 from xarray_tiffstack.ome_zarr import pyramid as _coarsen
 from xarray_tiffstack.ome_zarr.convert import to_ome_zarr
 from xarray_tiffstack.ome_zarr.metadata import axes, colour, level_factors, ome_xml
-from xarray_tiffstack.ome_zarr.pyramid import Coarser, halve
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""How a store grows while the microscope is still writing: which files are whole, and when to end.
+"""A folder that the microscope is still writing: which files are complete, and when to end.
 
 A time point is taken when all of its files are there, or those of a later one are; a file that
 comes later still is filled in. At the end the store is made the same as a conversion of the whole
@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import closing, suppress
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from xarray_tiffstack.ome_zarr import metadata as ngff
-from xarray_tiffstack.ome_zarr.convert import Summary, make_job, to_ome_zarr
+from xarray_tiffstack.ome_zarr.convert import to_ome_zarr
+from xarray_tiffstack.ome_zarr.growth import Growth
+from xarray_tiffstack.ome_zarr.images import axes
+from xarray_tiffstack.ome_zarr.settings import Options
 from xarray_tiffstack.table import scan
 from xarray_tiffstack.tiff.reading import probe
 
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from xarray_tiffstack.ome_zarr.results import Summary
+
 POLL = 2.0  # seconds between looks at the folder
-LAYOUT = ("levels", "chunks", "shards", "compressors", "ngff_version", "voxel_size")
+LAYOUT = [field.name for field in fields(Options)]
 
 
 def follow(
@@ -60,13 +64,14 @@ def follow(
     until_idle : float, optional
         End when nothing has come or changed for so many seconds.
     expected : int, optional
-        End when so many files are whole.
+        End when so many files are complete.
     stop : threading.Event, optional
         End when it is set.
     poll : float
         Seconds between looks at the folder.
     overwrite : bool
-        Replace a store that is complete, or that another source or other settings made.
+        Replace a store that is complete, or that was made from another source or with other
+        settings.
     **options
         The others of `to_ome_zarr`.
 
@@ -78,31 +83,34 @@ def follow(
     Raises
     ------
     FileExistsError
-        The store is there and of other making.
+        Another store is there.
     FileNotFoundError
         At the end there is no file.
 
     Notes
     -----
     The store is begun with two time points, which show what changes with time. Where a later
-    file changes the layout (the first of another channel, a time point between two that are
-    there), growing stops, and at the end the folder is converted anew.
+    file changes the layout (the first of another channel or position, a time point between two
+    that are there), growing stops, and at the end all of the folder is converted again.
     """
     stop = stop or threading.Event()
     begun = changed = time.monotonic()
-    growth = _Growth(store, options, overwrite)
+    layout = Options(**{name: options[name] for name in LAYOUT if name in options})
+    growth = Growth(store, layout, options.get("workers"), overwrite)
     looks: dict[str, tuple[int, int]] = {}
-    whole: set[str] = set()
+    complete: set[str] = set()
     while not stop.is_set():
         table, before = _listed(source, pattern), looks
         looks = {} if table is None else _looks(table["path"])
         changed = changed if looks == before else time.monotonic()
         still = {path for path, look in looks.items() if look == before.get(path)}
-        fresh = {path for path in still - whole if _readable(path)}
-        whole = (whole & still) | fresh
+        fresh = {path for path in still - complete if _readable(path)}
+        complete = (complete & still) | fresh
         if fresh and table is not None:
-            growth.take(_time_points(table[table["path"].isin(whole)]))
-        if expected is not None and len(whole) >= expected:
+            points = _time_points(table[table["path"].isin(complete)])
+            if points is not None:
+                growth.take(points)
+        if expected is not None and len(complete) >= expected:
             break
         if until_idle is not None and time.monotonic() - changed >= until_idle:
             break
@@ -117,37 +125,6 @@ def follow(
         nbytes=summary.nbytes + growth.nbytes,
         seconds=time.monotonic() - begun,
     )
-
-
-class _Growth:
-    """A store that takes one time point after the other."""
-
-    def __init__(
-        self, store: str | os.PathLike[str], options: dict[str, Any], overwrite: bool
-    ) -> None:
-        self.store, self.workers, self.overwrite = store, options.get("workers"), overwrite
-        self.layout = {name: options[name] for name in LAYOUT if name in options}
-        self.begun = self.stuck = False
-        self.written = self.nbytes = 0
-
-    def take(self, ds: xr.Dataset | None) -> None:
-        """Write what the store lacks, unless it cannot grow to hold it."""
-        if ds is None:
-            return
-        job = make_job(ds, self.store, **self.layout)
-        job.growing = True
-        blocks = job.grow()
-        self.stuck = blocks is None and self.begun
-        if self.stuck:
-            return
-        if blocks is None:
-            blocks = job.begin(self.overwrite)
-        self.begun, self.overwrite = True, False
-        with closing(job.run(blocks, job.write, self.workers)) as done:
-            for block, _ in done:
-                self.nbytes += job.nbytes(block)
-        self.written += len(blocks)
-        job.finish("writing")
 
 
 def _listed(source: str | os.PathLike[str], pattern: str | None) -> pd.DataFrame | None:
@@ -181,7 +158,7 @@ def _time_points(table: pd.DataFrame) -> xr.Dataset | None:
     """Dataset up to the last time point that has all of its files; None below two of them."""
     try:
         ds = xr.open_dataset(table, engine="tiffstack")  # type: ignore[arg-type]
-        dim = next(d for d, kind in ngff.axes(ds).items() if kind == "time")
+        dim = next(d for d, kind in axes(ds).items() if kind == "time")
     except (ValueError, StopIteration):  # too few files for that; at the end it would be raised
         return None
     others = [d for d in ds["present"].dims if d != dim]

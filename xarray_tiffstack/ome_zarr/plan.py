@@ -1,290 +1,221 @@
-"""What decides the bytes of a store: levels, chunks, codecs, labels, and how the work is cut."""
+"""One conversion, decided: which blocks there are, and which part of each level and file is whose.
+
+Made once, and never changed: reader, writer, verification and growth take it.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import zarr
 
-from xarray_tiffstack.array.device import on_host
-from xarray_tiffstack.array.mosaic import files_of
-from xarray_tiffstack.ome_zarr import metadata as ngff
+from xarray_tiffstack.ome_zarr.settings import LIMITS, Limits, Pass, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import xarray as xr
 
-    from xarray_tiffstack.ome_zarr.metadata import NgffVersion
+    from xarray_tiffstack.ome_zarr.images import Collection, Image, Slot
 
-CHUNK_DEPTH = 64  # planes a chunk, about
-CHUNK_PIXELS = 2**22  # pixels a chunk, about
-FEW_CHUNKS = 4  # of a coarser level along an axis are made equally long
-SMALL_BLOCK = 64 * 2**20  # smaller files are read and written several at a time, bytes
-LARGE_BLOCK = 2**30  # larger files are read and written in parts, bytes
-WORDS = {"factors": "levels", "labels": "source, labels or voxel_size"}  # where fields are ours
+Region: TypeAlias = dict[str, slice]
 
 
 @dataclass(frozen=True)
-class Pass:
-    """A round over the blocks of all images: reads one level, writes the levels below it."""
+class Block:
+    """What is read and written at once, and is finished or not."""
 
-    reads: int
-    """Level that is read; of the first pass it is the source, and is written too."""
-    writes: tuple[int, ...]
-    """Levels that are written."""
-    block: dict[str, int]
-    """Extent of a block along each dimension, in pixels of the level that is read."""
+    step: int
+    """Position of its pass."""
+    image: int
+    """Position of its image."""
+    index: tuple[int, ...]
+    """Position among the blocks of the image, along each dimension."""
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the bytes of a store; kept in it, as JSON."""
-
-    ngff_version: NgffVersion
-    sizes: dict[str, int]
-    """Length of each axis of one image."""
-    dtype: str
-    factors: list[dict[str, int]]
-    chunks: dict[str, int]
-    shards: dict[str, int] | None
-    compressors: list[dict[str, Any]] | None
-    labels: str
-    """Digest of all coordinates and attributes, the paths of the files with them."""
-    voxel_size: dict[str, float] | None = field(default=None, compare=False)
-    """What the caller gave; the labels tell it apart already."""
-    passes: list[dict[str, Any]] = field(default_factory=list, compare=False)
-    """How the work is cut, which follows the chunks of the Dataset that began it."""
-
-    def differing(self, other: Settings) -> list[str]:
-        """Say in a user's words which settings differ."""
-        compared = [f.name for f in fields(self) if f.compare]
-        found = [name for name in compared if getattr(self, name) != getattr(other, name)]
-        return [WORDS.get(name, name) for name in found]
-
-    def shape(self, level: int) -> dict[str, int]:
-        """Length of each axis of a level."""
-        factor = self.factors[level]
-        return {dim: n // factor.get(dim, 1) for dim, n in self.sizes.items()}
-
-    def chunk(self, level: int) -> dict[str, int]:
-        """Extent of a chunk of a level: a few equal ones, or those of full resolution."""
-        chunk = {}
-        for dim, length in self.shape(level).items():
-            count = -(-length // self.chunks[dim])
-            even = level and count <= FEW_CHUNKS  # the last one would be padding for the most part
-            chunk[dim] = -(-length // count) if even else min(length, self.chunks[dim])
-        return chunk
-
-    def shard(self, level: int) -> dict[str, int] | None:
-        """Extent of a shard of a level: as many chunks as at full resolution, or all it has."""
-        if self.shards is None:
-            return None
-        shape, chunk = self.shape(level), self.chunk(level)
-        most = {d: n // self.chunks[d] for d, n in self.shards.items()}
-        return {d: n * min(most[d], -(-shape[d] // n)) for d, n in chunk.items()}
-
-    def unit(self, level: int) -> dict[str, int]:
-        """Extent of what is stored as one file or object."""
-        return self.shard(level) or self.chunk(level)
+    @property
+    def entry(self) -> tuple[int, ...]:
+        """Where its entry is in the journal of its pass."""
+        return self.image, *self.index
 
 
-def prepared(ds: xr.Dataset, voxel_size: Mapping[str, float] | None = None) -> xr.Dataset:
-    """Dataset as the store will hold it: dimensions in NGFF's order, positions in micrometers."""
-    if "image" not in ds.data_vars or len(ds.data_vars) > 1:
-        raise ValueError(
-            "to_ome_zarr writes a Dataset whose one variable is 'image'; this one has "
-            f"{', '.join(map(repr, ds.data_vars)) or 'none'}: take ds[['image']]"
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that follows from a Dataset and the settings of its store."""
+
+    collection: Collection
+    """The Dataset, its images and their axes."""
+    settings: Settings
+    """What decides the bytes of the store."""
+    limits: Limits = LIMITS
+    """Where the work is cut."""
+
+    @cached_property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes of one image."""
+        return tuple(self.collection.axes)
+
+    @cached_property
+    def images(self) -> tuple[Image, ...]:
+        """Images of the store."""
+        return self.collection.images
+
+    @cached_property
+    def variable(self) -> xr.Variable:
+        """Pixels of the source."""
+        return self.collection.ds["image"].variable
+
+    @cached_property
+    def itemsize(self) -> int:
+        """Bytes of a pixel."""
+        return self.collection.dtype.itemsize
+
+    @cached_property
+    def levels(self) -> range:
+        """Levels of each image."""
+        return range(len(self.settings.factors))
+
+    @cached_property
+    def places(self) -> tuple[tuple[Image, int], ...]:
+        """Each level of each image."""
+        return tuple(itertools.product(self.images, self.levels))
+
+    @cached_property
+    def passes(self) -> tuple[Pass, ...]:
+        """Rounds over the blocks."""
+        return tuple(
+            Pass(step["reads"], tuple(step["writes"]), step["block"])
+            for step in self.settings.passes
         )
-    ds = _on_host(ds.drop_encoding())
-    for axis, size in (voxel_size or {}).items():
-        if axis not in ngff.SPACE or axis not in ds.dims or not size > 0:
-            raise ValueError(
-                f"voxel_size takes positive micrometers for the axes of space, not {axis}={size}"
-            )
-        position = np.arange(ds.sizes[axis]) * float(size)
-        ds = ds.assign_coords({axis: (axis, position, {"units": "micrometer"})})
-    kinds = ngff.axes(ds)
-    outer = [d for d in ds["image"].dims if d not in kinds]
-    return ds.transpose(*outer, *kinds, ...)
 
+    @cached_property
+    def grids(self) -> tuple[tuple[int, ...], ...]:
+        """How many blocks each image has along each axis, of each pass."""
+        return tuple(
+            tuple(-(-self.settings.shape(step.reads)[d] // step.block[d]) for d in self.axes)
+            for step in self.passes
+        )
 
-def _on_host(ds: xr.Dataset) -> xr.Dataset:
-    """Bring the image to the host: files are read there, what was computed is copied by blocks."""
-    array = ds.variables["image"]._data
-    files = files_of(array)
-    if files is not None and files.device is not None:
-        return ds.assign(image=ds["image"].copy(data=files.on(None)))
-    copied = on_host(array)
-    return ds if copied is array else ds.assign(image=ds["image"].copy(data=copied))
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """All blocks, in the order in which they are written."""
+        return tuple(
+            Block(step, image, index)
+            for step, grid in enumerate(self.grids)
+            for image in range(len(self.images))
+            for index in np.ndindex(*grid)
+        )
 
+    @cached_property
+    def nodes(self) -> dict[str, tuple[str, ...]]:
+        """Names of the arrays of a group of each level."""
+        return {
+            str(level): ("image", *map(str, self.collection.ds.coords)) for level in self.levels
+        }
 
-def make_settings(
-    ds: xr.Dataset,
-    levels: int | Literal["auto"],
-    chunks: Mapping[str, int] | Literal["auto"],
-    shards: Mapping[str, int] | Literal["auto"] | None,
-    compressors: Any,
-    ngff_version: NgffVersion,
-    voxel_size: Mapping[str, float] | None,
-) -> Settings:
-    """Decide everything that was left to be decided."""
-    if ngff_version not in ("0.5", "0.4"):
-        raise ValueError(f"ngff_version={ngff_version!r} is neither '0.5' nor '0.4'")
-    if shards is not None and ngff_version == "0.4":
-        raise ValueError("shards= needs Zarr 3, which NGFF 0.5 has: leave ngff_version at '0.5'")
-    image = ds["image"]
-    if not image.size:
-        raise ValueError(f"there is nothing to write: the sizes are {dict(image.sizes)}")
-    sizes = {d: image.sizes[d] for d in ngff.axes(ds)}
-    space = {d: sizes[d] for d in ngff.SPACE if d in sizes}
-    chunk = default_chunks(sizes) | _extents("chunks", chunks, sizes)
-    chunk = {d: min(c, sizes[d]) for d, c in chunk.items()}
-    shard = None
-    if shards is not None:
-        volume = {d: -(-sizes[d] // c) * c if d in space else c for d, c in chunk.items()}
-        shard = volume | _extents("shards", shards, volume)
-        if odd := {d: n for d, n in shard.items() if n % chunk[d]}:
-            raise ValueError(f"shards={odd} are no multiples of the chunks {chunk}")
-    steps = ngff.spacing(ds)
-    settings = Settings(
-        ngff_version=ngff_version,
-        sizes=sizes,
-        dtype=str(image.dtype),
-        factors=ngff.level_factors(space, steps, levels),
-        chunks=chunk,
-        shards=shard,
-        compressors=_codecs(compressors, image.dtype, ngff_version),
-        labels=_digest(ds),
-        voxel_size=dict(voxel_size) if voxel_size else None,
-    )
-    # One file: along the dimensions that files are told by, a chunk may hold several.
-    files = set(ds["path"].dims) if "path" in ds.coords else set()
-    extent = image.data.chunksize if image.chunks else image.shape
-    file = math.prod(n for d, n in zip(image.dims, extent, strict=True) if d not in files)
-    limit = min(max(file * image.dtype.itemsize, SMALL_BLOCK), LARGE_BLOCK)
-    settings.passes.extend(asdict(step) for step in plan_passes(settings, limit))
-    return settings
+    def region(self, block: Block, level: int) -> Region:
+        """Part of a level that a block covers."""
+        step = self.passes[block.step]
+        fine, coarse = self.settings.factors[step.reads], self.settings.factors[level]
+        shape, read = self.settings.shape(level), self.settings.shape(step.reads)
+        region = {}
+        for dim, i in zip(self.axes, block.index, strict=True):
+            by = coarse.get(dim, 1) / fine.get(dim, 1)
+            start, stop = i * step.block[dim], min((i + 1) * step.block[dim], read[dim])
+            region[dim] = slice(int(start / by), min(int(stop / by), shape[dim]))
+        return region
 
+    def nbytes(self, block: Block) -> int:
+        """Bytes of pixels that a block reads."""
+        region = self.region(block, self.passes[block.step].reads)
+        return math.prod(map(length, region.values())) * self.itemsize
 
-def make_labels(ds: xr.Dataset, settings: Settings) -> Settings:
-    """Give the settings that the same options would make of another Dataset."""
-    own = {"sizes": {d: ds.sizes[d] for d in ngff.axes(ds)}, "dtype": str(ds["image"].dtype)}
-    return Settings(**{**asdict(settings), **own, "labels": _digest(ds)})
+    def pieces(self, region: Region, step: Mapping[str, int]) -> Iterator[Region]:
+        """Cut a region into pieces that follow each other in C order, made of entire steps.
 
-
-def default_chunks(sizes: Mapping[str, int]) -> dict[str, int]:
-    """Chunks of about 4 million pixels, 64 planes deep, that divide the axes nearly evenly.
-
-    Examples
-    --------
-    >>> default_chunks({"stack": 199, "channel": 3, "z": 201, "y": 1024, "x": 768})
-    {'stack': 1, 'channel': 1, 'z': 67, 'y': 256, 'x': 256}
-    >>> default_chunks({"time": 20000, "y": 2048, "x": 2048})
-    {'time': 1, 'y': 2048, 'x': 2048}
-    """
-    chunk = dict.fromkeys(sizes, 1)
-    if "z" in sizes:
-        chunk["z"] = _even(sizes["z"], CHUNK_DEPTH)
-    side = math.sqrt(CHUNK_PIXELS / chunk.get("z", 1))
-    return chunk | {d: _even(sizes[d], side) for d in ("y", "x")}
-
-
-def _even(size: int, target: float) -> int:
-    """Length of equal parts of an axis, about as long as wanted."""
-    return -(-size // max(1, round(size / target)))
-
-
-def plan_passes(settings: Settings, limit: int) -> Iterator[Pass]:
-    """Cut the work into blocks of at most `limit` bytes where what is written allows.
-
-    A block is made of whole stored objects of every level that it writes, so that no two blocks
-    ever write to the same one. Where blocks would be too large for that, the coarser levels are
-    left to a further pass, which reads the coarsest level that is there.
-    """
-    itemsize = np.dtype(settings.dtype).itemsize
-    first = 0
-    while first < len(settings.factors):
-        reads = max(first - 1, 0)
-        for last in reversed(range(first, len(settings.factors))):
-            levels = range(first, last + 1)
-            block = _aligned(settings, reads, levels)
-            if math.prod(block.values()) * itemsize <= limit:
+        Memory that is small and used again soon stays mapped, and partly cached: whole files at
+        once take about 1.5 times the processor time.
+        """
+        extent = {dim: length(along) for dim, along in region.items()}
+        if not all(extent.values()):  # of a coarse level, at the end of an odd axis
+            return
+        for dim in region:
+            one = math.prod(extent.values()) // extent[dim] * self.itemsize
+            fit = max(1, self.limits.piece // one // step[dim]) * step[dim]
+            extent[dim] = min(extent[dim], fit)
+            if extent[dim] > 1:  # cut along further axes they would not follow each other
                 break
-        shape = settings.shape(reads)
-        for dim in reversed(block):
-            fit = limit // (math.prod(block.values()) // block[dim] * itemsize)
-            if dim != "channel":  # the display limits of each are read off its own blocks
-                whole = fit >= shape[dim]
-                block[dim] = shape[dim] if whole else block[dim] * max(1, fit // block[dim])
-        yield Pass(reads, tuple(levels), block)
-        first = last + 1
+        cuts = (
+            [
+                slice(at, min(at + extent[dim], along.stop))
+                for at in range(along.start, along.stop, extent[dim])
+            ]
+            for dim, along in region.items()
+        )
+        for cut in itertools.product(*cuts):
+            yield dict(zip(region, cut, strict=True))
+
+    def halved(self, finer: int, coarser: int) -> list[int]:
+        """Positions of the axes along which a level is half as long as the one above."""
+        above, below = self.settings.factors[finer], self.settings.factors[coarser]
+        return [i for i, d in enumerate(self.axes) if below.get(d, 1) > above.get(d, 1)]
+
+    # -- files ------------------------------------------------------------------------------
+
+    def slots(self, image: int, region: Region) -> list[Slot]:
+        """Slots of the grid of files that a region of full resolution covers."""
+        at = {d: slice(i, i + 1) for d, i in self.images[image].at.items()}
+        taken = ((region | at)[d] for d in self.collection.slot_dims)
+        return list(itertools.product(*(range(s.start, s.stop) for s in taken)))
+
+    def slots_of(self, block: Block) -> list[Slot]:
+        """Slots that a block covers."""
+        return self.slots(block.image, self.region(block, 0))
+
+    def paths(self, slots: Sequence[Slot]) -> list[str]:
+        """Paths of the files of some slots, as the Dataset has them."""
+        paths = self.collection.paths
+        if paths is None:
+            return []
+        return [str(p) for slot in slots for p in np.ravel(paths[slot]) if p]
+
+    def files(self, block: Block) -> list[str]:
+        """Paths of the files of a block."""
+        return self.paths(self.slots_of(block))
+
+    def has_holes(self, block: Block) -> bool:
+        """Whether slots of a block are filled, for want of a file."""
+        paths = self.collection.paths
+        return paths is not None and not all(
+            np.ravel(paths[slot]).all() for slot in self.slots_of(block)
+        )
+
+    def dependents(self, blocks: Sequence[Block]) -> list[Block]:
+        """Blocks of later passes that read what some blocks write."""
+        found: dict[Block, None] = {}
+        for step in range(1, len(self.passes)):
+            reads = self.passes[step].reads
+            changed = [
+                (b.image, tuple(self.region(b, reads).values()))
+                for b in (*blocks, *found)
+                if reads in self.passes[b.step].writes
+            ]
+            for block in self.blocks if changed else ():
+                if block.step == step and any(
+                    image == block.image and _meet(region, self.region(block, reads).values())
+                    for image, region in changed
+                ):
+                    found[block] = None
+        return list(found)
 
 
-def _aligned(settings: Settings, reads: int, levels: Iterable[int]) -> dict[str, int]:
-    """Smallest block that is made of whole stored objects of some levels."""
-    block = dict.fromkeys(settings.sizes, 1)
-    shape = settings.shape(reads)
-    for level in levels:
-        whole = settings.shape(level)
-        for dim, unit in settings.unit(level).items():
-            by = settings.factors[level].get(dim, 1) // settings.factors[reads].get(dim, 1)
-            step = shape[dim] if unit >= whole[dim] else unit * by
-            block[dim] = min(shape[dim], math.lcm(block[dim], step))
-    return block
+def length(along: slice) -> int:
+    """Length of a slice."""
+    return int(along.stop - along.start)
 
 
-def _extents(
-    keyword: str, given: Mapping[str, int] | Literal["auto"], sizes: Mapping[str, int]
-) -> dict[str, int]:
-    """Check lengths along dimensions, as the caller gave them."""
-    if given == "auto":
-        return {}
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{keyword}={given!r} is neither 'auto' nor lengths by dimension")
-    bad = {d: n for d, n in given.items() if d not in sizes or not isinstance(n, int) or n < 1}
-    if bad:
-        raise ValueError(f"{keyword}={bad}: the dimensions are {dict(sizes)}")
-    return dict(given)
-
-
-def _codecs(compressors: Any, dtype: np.dtype[Any], version: str) -> list[dict[str, Any]] | None:
-    """Let zarr complete the codecs, and put them in the form in which its metadata have them."""
-    if isinstance(compressors, str) and compressors == "auto":
-        compressors = blosc("lz4", 5, version)
-    try:
-        array = zarr.create_array(
-            {}, shape=(1,), chunks=(1,), dtype=dtype, compressors=compressors,
-            zarr_format=3 if version == "0.5" else 2,
-        )  # fmt: skip
-    except (TypeError, ValueError, LookupError) as error:
-        raise ValueError(
-            f"compressors={compressors!r} is neither 'auto', None nor codecs of Zarr: {error}"
-        ) from error
-    forms: list[Any] = [
-        codec.get_config() if version == "0.4" else codec.to_dict()  # type: ignore[union-attr]
-        for codec in array.compressors
-    ]
-    return json.loads(json.dumps(forms)) or None
-
-
-def blosc(cname: str, clevel: int, version: str) -> dict[str, Any]:
-    """Blosc with bitshuffle, which suits the noise in the low bits of camera pixels."""
-    if version == "0.4":
-        return {"id": "blosc", "cname": cname, "clevel": clevel, "shuffle": 2, "blocksize": 0}
-    options = {"cname": cname, "clevel": clevel, "shuffle": "bitshuffle", "blocksize": 0}
-    return {"name": "blosc", "configuration": options}
-
-
-def _digest(ds: xr.Dataset) -> str:
-    """Digest of all coordinates and attributes."""
-    text = json.dumps(
-        [ds.drop_vars("image").to_dict(), ds["image"].attrs], sort_keys=True, default=str
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+def _meet(one: Iterable[slice], other: Iterable[slice]) -> bool:
+    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))

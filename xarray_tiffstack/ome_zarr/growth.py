@@ -1,0 +1,150 @@
+"""A store whose time axis grows: others see it as it was until all of what came is there."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+import zarr
+
+from xarray_tiffstack.ome_zarr.documents import Documents
+from xarray_tiffstack.ome_zarr.images import collect
+from xarray_tiffstack.ome_zarr.journal import FIELDS, path_of
+from xarray_tiffstack.ome_zarr.lock import locked
+from xarray_tiffstack.ome_zarr.place import target_of
+from xarray_tiffstack.ome_zarr.plan import Plan
+from xarray_tiffstack.ome_zarr.settings import Options, Settings, make_settings
+from xarray_tiffstack.ome_zarr.store import Store, read_notes
+from xarray_tiffstack.ome_zarr.writer import run
+
+if TYPE_CHECKING:
+    import os
+
+    import numpy as np
+
+    from xarray_tiffstack.ome_zarr.images import Image
+    from xarray_tiffstack.ome_zarr.pixels import Target
+    from xarray_tiffstack.ome_zarr.plan import Block
+
+
+class Growth:
+    """A store that takes one time point after the other.
+
+    Parameters
+    ----------
+    path
+        Of the store.
+    options
+        What was chosen of it.
+    workers
+        Threads.
+    overwrite
+        Whether another store may be replaced.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        options: Options,
+        workers: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.target = target_of(path)
+        self.options, self.workers, self.overwrite = options, workers, overwrite
+        self.begun = self.stuck = False
+        self.written = self.nbytes = 0
+
+    def take(self, ds: xr.Dataset) -> None:
+        """Write what the store lacks; where it cannot grow to hold it, it is stuck."""
+        with locked(self.target):
+            collection = collect(ds, self.options.voxel_size)
+            plan = Plan(collection, make_settings(collection, self.options))
+            grown = grow(plan, self.target)
+            self.stuck = grown is None and (self.begun or is_growing(self.target, plan))
+            if self.stuck:
+                return
+            if grown is None:
+                store = Store(plan, self.target)
+                grown = store, store.begin(self.overwrite, growing=True)
+            store, blocks = grown
+            self.begun, self.overwrite = True, False
+            with closing(run(blocks, store.writer.write, self.workers)) as done:
+                for block, _ in done:
+                    self.nbytes += store.plan.nbytes(block)
+            self.written += len(blocks)
+            store.finish("writing")
+
+
+def is_growing(target: Target, plan: Plan) -> bool:
+    """Whether a store was begun while the same folder was still being written, and never ended."""
+    notes = read_notes(target) or {}
+    return bool(notes.get("growing")) and notes.get("source") == plan.collection.source
+
+
+def grow(plan: Plan, target: Target) -> tuple[Store, list[Block]] | None:
+    """Let a store hold the time points that came since; None where more than that differs.
+
+    Readers see the store as it was until `Store.finish` gathers its metadata: arrays become
+    longer, and nothing that they had moves. Returns the blocks to write, those with files that
+    came late among them.
+    """
+    notes, time = read_notes(target), plan.collection.time
+    if notes is None or "settings" not in notes or time is None:
+        return None
+    stored = Settings(**notes["settings"])
+    longer = stored.sizes | {time: plan.settings.sizes[time]}
+    if replace(stored, sizes=longer, labels=plan.settings.labels) != plan.settings:
+        return None
+    plan = replace(plan, settings=replace(plan.settings, passes=stored.passes))
+    store = Store(plan, target)
+    store.notes = notes
+    store.remember(growing=True)
+    if not all(_extends(store.documents, target, *at, time) for at in plan.places):
+        return None
+    _lengthen(store, plan, bool(notes.get("growing")))
+    store.open()
+    entries: list[np.ndarray] = store.journal.read()
+    return store, [
+        block
+        for block in plan.blocks
+        if entries[block.step][block.entry][1] != 0
+        or entries[block.step][block.entry][0] != store.source.fingerprint(block)
+    ]
+
+
+def _lengthen(store: Store, plan: Plan, growing: bool) -> None:
+    """Make the arrays of a store longer, which its readers do not see yet."""
+    root = zarr.open_group(store.target, mode="r+", use_consolidated=False)
+    if not growing:
+        before = Documents(plan, root.store)
+        before.root = root
+        before.consolidate(levels=True)
+        store.note(state="writing", growing=True, source=plan.collection.source)
+    for step, grid in enumerate(plan.grids):
+        entries: Any = root[path_of(step)]
+        entries.resize((len(plan.images), *grid, len(FIELDS) + len(plan.passes[step].writes)))
+    for image, level in plan.places:
+        pixels: Any = root[f"{image.group(level)}/image"]
+        pixels.resize(tuple(plan.settings.shape(level).values()))
+
+
+def _extends(documents: Documents, target: Target, image: Image, level: int, time: str) -> bool:
+    """Whether a level of the store is the beginning of what it shall become."""
+    try:
+        old = xr.open_zarr(target, group=image.group(level), chunks=None, consolidated=False)
+    except FileNotFoundError:  # another image began later
+        return False
+    old, new = old.drop_vars("image").load(), documents.labels(image, level)
+    kinds = [{n: (v.dims, _kind(v.dtype)) for n, v in ds.variables.items()} for ds in (old, new)]
+    if kinds[0] != kinds[1] or old.sizes.get(time, 0) > new.sizes.get(time, 0):
+        return False
+    moving = [n for n, v in new.variables.items() if time in v.dims and n != time]
+    new = new.isel({time: slice(old.sizes[time])}) if time in old.sizes else new
+    return bool(old.drop_vars(moving).drop_attrs().equals(new.drop_vars(moving).drop_attrs()))
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    """Kind of a type; text is one kind, however it is kept."""
+    return "text" if dtype.kind in "OTU" else dtype.kind

@@ -1,0 +1,301 @@
+"""A store on its way: created, resumed after an interruption, and finished.
+
+The attribute ``tiffstack`` of the root says what the store is made of, and by its ``state``
+(``"preparing"``, ``"writing"``, ``"complete"``) how far it is; ``"complete"`` is the last thing
+written. The settings are told once more in the group ``tiffstack``, for the case that a power
+failure damages the root.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import zarr
+
+from xarray_tiffstack.messages import first_lines
+from xarray_tiffstack.ome_zarr import metadata as ngff
+from xarray_tiffstack.ome_zarr import place
+from xarray_tiffstack.ome_zarr.documents import XML, Documents
+from xarray_tiffstack.ome_zarr.journal import NOTES, Journal, finished
+from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target
+from xarray_tiffstack.ome_zarr.results import Failure, count
+from xarray_tiffstack.ome_zarr.settings import Settings
+from xarray_tiffstack.ome_zarr.source import Source
+from xarray_tiffstack.ome_zarr.writer import Levels, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from xarray_tiffstack.ome_zarr.plan import Block, Plan
+
+
+def read_notes(target: Target) -> dict[str, Any] | None:
+    """Read what a store says of itself; None where there is no store.
+
+    Where a power failure damaged the root, its state is ``"damaged"``, or ``"writing"`` where
+    the settings are known from the group of this program.
+    """
+    try:
+        notes: Any = zarr.open_group(target, mode="r", use_consolidated=False).attrs.get(NOTES, {})
+        return dict(notes)
+    except FileNotFoundError:
+        return None
+    except ValueError:  # no JSON
+        try:
+            own: Any = zarr.open_group(target, path=NOTES, mode="r").attrs.get("settings")
+        except (FileNotFoundError, ValueError):
+            own = None
+        return {"state": "writing", "settings": own} if own else {"state": "damaged"}
+
+
+class Store:
+    """What is at a place, and what a plan makes of it.
+
+    Parameters
+    ----------
+    plan
+        What is converted.
+    target
+        Where to.
+    engine
+        ``"zarr"`` writes pixels with zarr even where tensorstore could.
+    """
+
+    def __init__(self, plan: Plan, target: Target, engine: str = "auto") -> None:
+        self.plan, self.target, self.engine = plan, target, engine
+        self.notes: dict[str, Any] = {}
+        self._made: dict[str, Any] = {}
+        self.documents: Documents
+        self.journal: Journal
+        self.source: Source
+        self.levels: Levels
+
+    # -- beginning ------------------------------------------------------------------------
+
+    def begin(self, overwrite: bool, growing: bool = False) -> list[Block]:
+        """Create the store, or resume it; returns the blocks that are not finished."""
+        place.check(self.target, self.plan)
+        notes = read_notes(self.target)
+        if notes is None or notes.get("state") in ("preparing", "damaged"):
+            return self._create(growing)
+        reason = "it was not written by to_ome_zarr"
+        if "settings" in notes:
+            stored = Settings(**notes["settings"])
+            names = stored.differing(self.plan.settings)
+            if not names and not (overwrite and notes["state"] == "complete"):
+                self.plan = replace(self.plan, settings=stored)
+                todo, changed = self._resume(notes)
+                if not changed:
+                    return todo
+                reason = self._of_change(changed)
+            elif names:
+                reason = f"it was made with other {', '.join(names)}" + self._why(stored)
+        if not overwrite:
+            raise FileExistsError(
+                f"{self.target} is a store already, and {reason}\n"
+                "Write elsewhere, or replace it with overwrite=True (--overwrite)."
+            )
+        return self._create(growing)
+
+    def _why(self, stored: Settings) -> str:
+        """Which files changed since a store of the same shape and other labels was begun."""
+        if stored.sizes != self.plan.settings.sizes:
+            return ""
+        try:
+            store = Store(replace(self.plan, settings=stored), self.target)
+            store.open("r")
+            entries = store.journal.read()
+        except (KeyError, ValueError, OSError):
+            return ""
+        done = [b for b in store.plan.blocks if finished(entries, b)]
+        changed = store.source.changed(done, [entries[b.step][b.entry][0] for b in done])
+        return f"; {self._of_change(changed)}" if changed else ""
+
+    @staticmethod
+    def _of_change(changed: Sequence[str]) -> str:
+        return (
+            f"{count(len(changed), 'file')} changed since the conversion began:\n"
+            f"{first_lines(changed)}\n"
+            "Put back what they were, or convert all of it again."
+        )
+
+    def _create(self, growing: bool) -> list[Block]:
+        """Write everything but pixels."""
+        target = self.target
+        if isinstance(target, Path):
+            place.clear(target)
+            if target.is_dir():
+                place.remove(target, self.plan)
+        # A local store is made in memory, where zarr is quicker with many small files, and appears
+        # at once; any other says that it is being prepared.
+        self._document(growing)
+        self.documents.create()
+        self._tell({}, self._begun(growing), levels=growing)
+        if isinstance(target, Path):
+            place.create(target, self._files())
+        self.open()
+        return list(self.plan.blocks)
+
+    def _begun(self, growing: bool) -> dict[str, Any]:
+        settings = asdict(self.plan.settings)
+        notes: dict[str, Any] = {"state": "writing", "settings": settings}
+        if growing:
+            notes |= {"growing": True, "source": self.plan.collection.source}
+        return notes
+
+    def _document(self, growing: bool, old: zarr.Group | None = None) -> None:
+        """Make the documents: of a local store in memory."""
+        self._made = {}
+        local = isinstance(self.target, Path)
+        store: Any = zarr.storage.MemoryStore(self._made) if local else self.target
+        self.documents = Documents(self.plan, store, growing, old)
+
+    def _tell(
+        self, limits: Mapping[int, tuple[float, float]], notes: dict[str, Any], levels: bool
+    ) -> None:
+        """Describe all images, gather the metadata, and last of all say how far it is."""
+        described = self.documents.describe(limits)
+        self.documents.consolidate(levels)
+        self.documents.root.update_attributes({**described, NOTES: notes})
+        self.notes = notes
+
+    def _files(self) -> list[tuple[str, bytes]]:
+        """Files of a local store in the order of writing: a group after its members."""
+        files = {key: data.to_bytes() for key, data in self._made.items()}
+        if xml := ngff.ome_xml(self.plan.collection):
+            files[XML] = xml
+        return sorted(files.items(), key=lambda item: (-item[0].count("/"), item[0] == ".zattrs"))
+
+    def open(self, mode: Literal["r", "r+"] = "r+") -> None:
+        """Open what is there."""
+        root = zarr.open_group(self.target, mode=mode, use_consolidated=False)
+        self.journal = Journal(self.plan, root)
+        self.source = Source(self.plan)
+        self.levels = Levels(self.plan, self.source, Arrays(self.plan, self.target, self.engine))
+
+    @property
+    def writer(self) -> Writer:
+        """What writes blocks."""
+        return Writer(self.levels, self.journal, self.target)
+
+    # -- resuming -------------------------------------------------------------------------
+
+    def _resume(self, notes: dict[str, Any]) -> tuple[list[Block], list[str]]:
+        """Repair what is there; returns blocks to write, and files that changed since."""
+        self.notes = notes
+        target = self.target
+        if isinstance(target, Path):
+            place.clear(target)
+            for partial in (p for name in PARTIAL for p in target.rglob(name)):
+                partial.unlink()
+            self.remember(bool(notes.get("growing")))
+            place.publish(target, self._damaged(target))
+        self.open()
+        if not isinstance(target, Path):
+            self._document(bool(notes.get("growing")))
+            self.documents.open()
+        entries = self.journal.read()
+        todo, kept = self.unfinished(entries)
+        changed = self.source.changed(kept, [entries[b.step][b.entry][0] for b in kept])
+        if todo and not changed and notes["state"] == "complete":
+            self.note(state="writing")
+        return todo, changed
+
+    def _damaged(self, target: Path) -> Iterator[tuple[str, bytes]]:
+        """Files of a local store that a power failure took, cut short, or left as zeros.
+
+        That they are otherwise others is no damage: labels may say of files that they could not
+        be read, and attributes be a user's.
+        """
+        for key, data in self._files():
+            path = target / key
+            found = path.read_bytes() if path.is_file() else b""
+            if path.name in place.METADATA:
+                try:
+                    json.loads(found)
+                except ValueError:
+                    yield key, data
+            elif not any(found) and any(data):
+                yield key, data
+            elif len(found) != len(data) and path.suffix != ".xml":
+                array = re.sub(r"(/c)?/[0-9./]*$", "", key)
+                try:
+                    zarr.open_array(target, path=array, mode="r")[...]
+                except Exception:  # whatever its codec says of it
+                    yield key, data
+
+    def remember(self, growing: bool) -> None:
+        """Make the documents of a local store that is there again, in memory."""
+        try:
+            old = zarr.open_group(self.target, mode="r", use_consolidated=False)
+        except ValueError:  # its root is damaged
+            old = None
+        self._document(growing, old)
+        self.documents.create()
+        notes = {**self._begun(growing), **self.notes}
+        self._tell({}, notes, levels=growing)
+
+    def unfinished(self, entries: Sequence[np.ndarray]) -> tuple[list[Block], list[Block]]:
+        """Blocks to write, and those that stay: damaged ones count, and what was made of them."""
+        damaged = {(step, tuple(entry)) for step, entry in self.notes.get("damaged", ())}
+        todo = {
+            block: None
+            for block in self.plan.blocks
+            if not finished(entries, block) or (block.step, block.entry) in damaged
+        }
+        again = [b for b in todo if not np.isnan(entries[b.step][b.entry]).all()]
+        todo |= dict.fromkeys(self.plan.dependents(again))
+        return (
+            [block for block in self.plan.blocks if block in todo],
+            [block for block in self.plan.blocks if block not in todo],
+        )
+
+    def note(self, **notes: Any) -> None:
+        """Write down something in the root, which keeps all else that it says."""
+        self.notes = {**self.notes, **notes}
+        root = zarr.open_group(self.target, mode="r+")  # with consolidated metadata if it has them
+        root.update_attributes({NOTES: self.notes})
+
+    # -- the end --------------------------------------------------------------------------
+
+    def finish(self, state: Literal["writing", "complete"] = "complete") -> None:
+        """Write what is known only now: display limits and failures; then that it is complete."""
+        before, failed = self.notes, self.source.failed
+        if before["state"] == "complete":
+            return
+        growing = bool(before.get("growing"))
+        if failed or before.get("failed") or growing or state == "writing":
+            self.documents.write_labels(failed)
+        failures = sorted((asdict(f) for f in failed.values()), key=lambda f: f["path"])
+        notes = {**before, "state": state, "failed": failures}
+        notes["settings"] = asdict(self.plan.settings)
+        for name in ("damaged", "verified", *(() if state == "writing" else ("growing", "source"))):
+            notes.pop(name, None)
+        self._tell(self._limits(), notes, levels=growing)
+        if isinstance(self.target, Path):
+            place.publish(self.target, self._files(), sync=state == "complete")
+
+    def _limits(self) -> dict[int, tuple[float, float]]:
+        """Intensities to display of each channel, from samples of its blocks."""
+        samples = self.journal.read()[0][..., 2:4]
+        if self.plan.collection.channel == "channel":
+            samples = np.moveaxis(samples, 1 + self.plan.axes.index("channel"), 0)
+        else:
+            samples = samples[None]
+        samples = samples.reshape(len(samples), -1, 2)
+        low = np.fmin.reduce(samples[..., 0], axis=1)
+        high = np.fmax.reduce(samples[..., 1], axis=1)
+        return {
+            i: (float(a), float(b))
+            for i, (a, b) in enumerate(zip(low, high, strict=True))
+            if np.isfinite(a) and b > a
+        }
+
+    def failures(self) -> tuple[Failure, ...]:
+        """Files that could not be read."""
+        return tuple(sorted(self.source.failed.values(), key=lambda failure: failure.path))
