@@ -110,6 +110,7 @@ class TiffstackAccessor:
         compressors: Any = "auto",
         ngff_version: Literal["0.5", "0.4"] = "0.5",
         voxel_size: Mapping[str, float] | None = None,
+        method: Literal["mean", "nearest", "mode"] = "mean",
         workers: int | None = None,
         overwrite: bool = False,
         verify: bool = False,
@@ -146,6 +147,9 @@ class TiffstackAccessor:
         voxel_size : mapping, optional
             Micrometers by axis, such as ``{"z": 0.5, "y": 0.1, "x": 0.1}``; by default what the
             coordinates say.
+        method : {"mean", "nearest", "mode"}
+            How coarser levels are made: the mean of pairs of pixels; of label images the first
+            pixel of each pair, or the most frequent label, so that no label is made up.
         workers : int, optional
             Threads; by default one a processor. Each holds a slab of a file as deep as a chunk,
             and its coarser levels, in memory.
@@ -204,6 +208,7 @@ class TiffstackAccessor:
             compressors=compressors,
             ngff_version=ngff_version,
             voxel_size=voxel_size,
+            method=method,
             workers=workers,
             overwrite=overwrite,
             verify=verify,

@@ -120,6 +120,8 @@ def _add_convert(commands: Any) -> None:
            help="lz4 or zstd (in Blosc, with bitshuffle), or none (default: lz4:5)")  # fmt: skip
     option("--ngff-version", choices=("0.5", "0.4"), default="0.5",
            help="0.5 is Zarr 3; 0.4 is Zarr 2, for older viewers")  # fmt: skip
+    option("--method", choices=("mean", "nearest", "mode"), default="mean",
+           help="how coarser levels are made; nearest or mode for label images")  # fmt: skip
     option("--overwrite", action="store_true",
            help="replace a store that is complete, or of other sources or settings")  # fmt: skip
     option("--verify", action="store_true", help="read the store back and compare every pixel")
@@ -215,7 +217,7 @@ def _levels(text: str) -> int | str:
 
 def _codec(text: str, version: str) -> Any:
     """Codec of a name and a level."""
-    from xarray_tiffstack.ome_zarr.plan import blosc
+    from xarray_tiffstack.ome_zarr.settings import blosc
 
     name, _, level = text.partition(":")
     if name == "auto":
@@ -315,6 +317,7 @@ def _convert(args: argparse.Namespace) -> int:
         "shards": args.shards,
         "compressors": _codec(args.compressors, args.ngff_version),
         "ngff_version": args.ngff_version,
+        "method": args.method,
         "workers": args.workers,
         "overwrite": args.overwrite,
         "verify": args.verify,

@@ -16,7 +16,8 @@ import numpy as np
 from xarray_tiffstack.look.facts import image_of
 from xarray_tiffstack.look.words import label_text
 from xarray_tiffstack.messages import one_of
-from xarray_tiffstack.ome_zarr.metadata import image_attributes, images
+from xarray_tiffstack.ome_zarr.images import collect
+from xarray_tiffstack.ome_zarr.metadata import image_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -127,8 +128,10 @@ def select(
 def channels_of(ds: xr.Dataset) -> tuple[Channel, ...]:
     """Names and colours of the channels, as a converted store would have them."""
     ds = _plain(ds)
-    image = images(ds)[0]
-    described = image_attributes(ds, image, [{}], "0.5", {})["ome"]["omero"]["channels"]
+    collection = collect(ds)
+    described = image_attributes(collection, collection.images[0], [{}], "0.5", {})["ome"]["omero"][
+        "channels"
+    ]
     if len(described) == 1 and not {"channel", "sample", "wavelength"} & set(ds.coords):
         return (Channel("", described[0]["color"]),)
     return tuple(Channel(channel["label"], channel["color"]) for channel in described)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xarray_tiffstack.ome_zarr import metadata
+from xarray_tiffstack.ome_zarr import images
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ def places(wells: Iterable[object]) -> list[tuple[int, int]] | None:
     ([(1, 2), (26, 0)], None)
     """
     try:
-        names = [metadata.row_and_column(str(well)) for well in wells]
+        names = [images.row_and_column(str(well)) for well in wells]
     except ValueError:
         return None
     return [(_number(row) - 1, int(column) - 1) for row, column in names]
