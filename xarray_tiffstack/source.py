@@ -182,10 +182,26 @@ def _relative(paths: Sequence[str]) -> Listing:
     return Listing(root, [below(root, path) for path in paths])
 
 
-def below(root: str, path: str) -> str:
-    """Path relative to the source, with "/"."""
-    path = path.removeprefix(root).removeprefix(os.sep)
-    return path if os.sep == "/" else PurePath(path).as_posix()
+def below(root: str, path: str, sep: str = os.sep) -> str:
+    r"""Path relative to the source, with "/".
+
+    Examples
+    --------
+    >>> below("/data/raw", "/data/raw/day 1/a.tif"), below(r"D:\raw", r"D:\raw\b\a.tif", "\\")
+    ('day 1/a.tif', 'b/a.tif')
+    """
+    return path.removeprefix(root).removeprefix(sep).replace(sep, "/")
+
+
+def inside(root: str, name: str, sep: str = os.sep) -> str:
+    r"""Path of what `below` gave, as the file system spells it.
+
+    Examples
+    --------
+    >>> inside("/data/raw", "day 1/a.tif"), inside("D:", "b/a.tif", "\\")
+    ('/data/raw/day 1/a.tif', 'D:\\b\\a.tif')
+    """
+    return f"{root.removesuffix(sep)}{sep}{name.replace('/', sep)}"
 
 
 def common_folder(paths: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from xarray_tiffstack.names.infer import Inference, infer, units_beside
 from xarray_tiffstack.names.pattern import Pattern
 from xarray_tiffstack.names.recognise import recognise
 from xarray_tiffstack.names.vocabulary import Token
-from xarray_tiffstack.source import common_folder, list_files
+from xarray_tiffstack.source import common_folder, inside, list_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,9 +155,8 @@ def read_names(
     folders = [chosen.folder(name) if "/" in name else "" for name in kept]
     if len(set(folders)) > 1:
         columns = {"folder": np.array(folders, object), **columns}
-    root = os.path.join(listing.root, "")
     return FileTable(
-        rows=pd.DataFrame({"path": [root + name for name in kept], **columns}),
+        rows=pd.DataFrame({"path": [inside(listing.root, name) for name in kept], **columns}),
         source=listing.root,
         pattern=chosen.text,
         convention=convention,
