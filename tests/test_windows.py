@@ -54,9 +54,9 @@ def test_paths_of_windows(folders: list[str], parts: list[str]) -> None:
     path = root.joinpath(*parts)
     name = below(str(root), str(path), "\\")
     assert name == path.relative_to(root).as_posix()
-    assert PureWindowsPath(inside(str(root), name, "\\")) == path
+    assert [PureWindowsPath(p) for p in inside(str(root), [name], "\\")] == [path]
 
 
 def test_the_root_of_a_drive() -> None:
     assert below("D:\\", "D:\\raw\\a.tif", "\\") == "raw/a.tif"
-    assert inside("D:\\", "raw/a.tif", "\\") == "D:\\raw\\a.tif"
+    assert inside("D:\\", ["raw/a.tif"], "\\") == ["D:\\raw\\a.tif"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from xarray_tiffstack.options import Options
     from xarray_tiffstack.source import Source
+
+
+FIRST_LOOK = 256  # files that are looked at one by one
+SLOW_LOOK = 1e-4  # seconds for one file, above which many are looked at together
 
 
 def open_one(source: Source | pd.DataFrame, options: Options, group: str | None) -> xr.Dataset:
@@ -110,10 +115,18 @@ def _loose(mosaic: bool | Mapping[str, str] | pd.DataFrame) -> list[str]:
 
 def _look(paths: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Find the files that are empty, and those that are not there, by one ``stat`` of each."""
-    step = max(1, len(paths) // 8)  # in threads, since a file server takes its time
-    with ThreadPoolExecutor(8) as pool:
-        parts = pool.map(_sizes, (paths[i : i + step] for i in range(0, len(paths), step)))
-        sizes = list(chain.from_iterable(parts))
+    started = time.perf_counter()
+    sizes = _sizes(paths[:FIRST_LOOK])
+    rest = paths[FIRST_LOOK:]
+    if time.perf_counter() - started > SLOW_LOOK * len(sizes):  # a file server takes its time
+        step = -(-len(rest) // 16) or 1
+        with ThreadPoolExecutor(16) as pool:
+            parts = (rest[i : i + step] for i in range(0, len(rest), step))
+            sizes += chain.from_iterable(pool.map(_sizes, parts))
+    else:
+        sizes += _sizes(rest)
+    if all(sizes):
+        return {}, {}
     empty = {p: f"{p} is empty (0 bytes)" for p, n in zip(paths, sizes, strict=True) if n == 0}
     absent = {p: f"{p} does not exist" for p, n in zip(paths, sizes, strict=True) if n is None}
     return empty, absent

@@ -193,15 +193,20 @@ def below(root: str, path: str, sep: str = os.sep) -> str:
     return path.removeprefix(root).removeprefix(sep).replace(sep, "/")
 
 
-def inside(root: str, name: str, sep: str = os.sep) -> str:
-    r"""Path of what `below` gave, as the file system spells it.
+def inside(root: str, names: Sequence[str], sep: str = os.sep) -> list[str]:
+    r"""Paths of what `below` gave, as the file system spells them.
 
     Examples
     --------
-    >>> inside("/data/raw", "day 1/a.tif"), inside("D:", "b/a.tif", "\\")
-    ('/data/raw/day 1/a.tif', 'D:\\b\\a.tif')
+    >>> inside("/data/raw", ["day 1/a.tif"]), inside("D:", ["b/a.tif"], "\\")
+    (['/data/raw/day 1/a.tif'], ['D:\\b\\a.tif'])
     """
-    return f"{root.removesuffix(sep)}{sep}{name.replace('/', sep)}"
+    start = root.removesuffix(sep) + sep
+    return (
+        [start + name for name in names]
+        if sep == "/"
+        else [start + name.replace("/", sep) for name in names]
+    )
 
 
 def common_folder(paths: Sequence[str]) -> str:

@@ -156,7 +156,7 @@ def read_names(
     if len(set(folders)) > 1:
         columns = {"folder": np.array(folders, object), **columns}
     return FileTable(
-        rows=pd.DataFrame({"path": [inside(listing.root, name) for name in kept], **columns}),
+        rows=pd.DataFrame({"path": inside(listing.root, kept), **columns}),
         source=listing.root,
         pattern=chosen.text,
         convention=convention,
