@@ -7,13 +7,12 @@ import sys
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import tifffile
 import zarr
-from xarray_tiffstack.ome_zarr.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,20 +90,6 @@ def _no_file_left_open() -> Iterator[None]:
         if target.lower().endswith((".tif", ".tiff")):
             left.append(target)
     assert not left
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _every_store_is_valid() -> Iterator[None]:
-    """Other people's validators pass every store, when it is whole and when it grows."""
-    finish = Job.finish
-
-    def validated(job: Job, *args: Any) -> None:
-        finish(job, *args)
-        validate(job.target)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Job, "finish", validated)
-        yield
 
 
 def validate(store: Path | str | Store) -> None:

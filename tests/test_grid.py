@@ -1,4 +1,4 @@
-"""Dimensions, coordinates and cells, from tables alone."""
+"""Dimensions, coordinates and slots, from tables alone."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xarray_tiffstack.grid import (
-    Grid,
-    make_grid,
-    natural_key,
-    split_samples,
-    without_variants,
-)
+from xarray_tiffstack.grid.columns import natural_key
+from xarray_tiffstack.grid.placing import Grid, make_grid
+from xarray_tiffstack.grid.samples import split_samples, without_variants
 from xarray_tiffstack.names.conventions import find_convention
 from xarray_tiffstack.report import counter_gaps
 from xarray_tiffstack.table import FileTable

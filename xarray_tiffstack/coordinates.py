@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from xarray_tiffstack.array.mosaic import Join
-    from xarray_tiffstack.grid import Grid
+    from xarray_tiffstack.grid.placing import Grid
     from xarray_tiffstack.table import FileTable
 
 

@@ -16,10 +16,10 @@ from xarray_tiffstack.array.mosaic import stitch
 from xarray_tiffstack.array.reads import FileGrid
 from xarray_tiffstack.array.variable import FileVariable
 from xarray_tiffstack.coordinates import Notes, labels_and_tokens, lasers, positions
-from xarray_tiffstack.grid import Grid, make_grid
+from xarray_tiffstack.grid.placing import Grid, make_grid
+from xarray_tiffstack.grid.tiles import find_joins, tile_tokens
 from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.source import below
-from xarray_tiffstack.tiles import find_joins, tile_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -13,7 +13,7 @@ import pandas as pd
 
 from xarray_tiffstack.array.device import register_cupy
 from xarray_tiffstack.dataset import make_dataset
-from xarray_tiffstack.grid import split_samples, without_variants
+from xarray_tiffstack.grid.samples import split_samples, without_variants
 from xarray_tiffstack.headers import Headers, read_headers
 from xarray_tiffstack.messages import counted, first_lines, user_stacklevel
 from xarray_tiffstack.table import FileTable, read_names, table_of
