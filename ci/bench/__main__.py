@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="reading only, with fewer rounds and files: two minutes",
+        help="reading only, fewer rounds: two minutes",
     )
     parser.add_argument("--only", default="", help="only rows of functions with this in the name")
     parser.add_argument("--folder", help="where the data are made (7 GB; a temporary folder)")
