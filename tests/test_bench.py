@@ -35,15 +35,16 @@ def bench() -> Iterator[Callable[[str], Any]]:
     ],
 )
 def test_every_row_is_measured(name: str, bench: Callable[[str], Any], tmp_path: Path) -> None:
-    measures = {measure.__name__: measure for measure in bench("rows").ROWS}
+    rows = bench("rows")
+    measures = {measure.__name__: measure for measure in rows.READING + rows.WRITING}
     assert len(measures) == 12
     shop = bench("data").Workshop(tmp_path, quick=True, small=True)
     if name == "convert_to_s3" and not (find_spec("moto") and find_spec("s3fs")):
         pytest.skip("needs moto and s3fs")
-    rows = list(measures[name](shop))
-    assert rows
-    assert len({row.what for row in rows}) == len(rows)
-    for row in rows:
+    found = list(measures[name](shop))
+    assert found
+    assert len({row.what for row in found}) == len(found)
+    for row in found:
         assert row.measured
         assert (row.reached is None) == (not row.target), row
         assert str(row).count("|") == bench("measure").HEAD.splitlines()[0].count("|")

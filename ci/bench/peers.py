@@ -172,6 +172,7 @@ def s3_server() -> Iterator[None]:
     endpoint = f"http://127.0.0.1:{port}"
     os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    os.environ |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     log = subprocess.DEVNULL
     command = [sys.executable, "-m", "moto.server", "-p", port]
     with subprocess.Popen(command, stdout=log, stderr=log) as server:

@@ -91,7 +91,7 @@ def one_plane(shop: Workshop) -> Iterator[Row]:
 def selections(shop: Workshop) -> Iterator[Row]:
     """Count the bytes that a plane costs, after other steps too, and a row of every file."""
     z, plane = shop.shape[0] // 2, 2 * shop.shape[1] * shop.shape[2]
-    image, stacks = peers.ours(shop.reference), count(1)  # a file that was not read before
+    image, stacks = peers.ours(shop.reference), count(-1, -1)  # files that were not read before
     chains: dict[str, Callable[[], xr.DataArray]] = {
         "as opened": lambda: image.sel(channel=642).isel(stack=next(stacks), z=z),
         "after chunk(z=16)": lambda: image.chunk(z=16)[2].isel(stack=next(stacks)).isel(z=z),
@@ -340,7 +340,9 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-ROWS: tuple[Callable[[Workshop], Iterator[Row]], ...] = (
+READING: tuple[Callable[[Workshop], Iterator[Row]], ...] = (
     *(open_files, one_plane, selections, full_pass, compressed, small_files),
+)
+WRITING: tuple[Callable[[Workshop], Iterator[Row]], ...] = (
     *(convert, convert_to_disk, convert_to_s3, convert_many, convert_planes, choices),
 )
