@@ -14,7 +14,7 @@ from xarray_tiffstack.grid import (
     without_variants,
 )
 from xarray_tiffstack.names.conventions import find_convention
-from xarray_tiffstack.report import counter_gaps
+from xarray_tiffstack.look.findings import counter_gaps
 from xarray_tiffstack.table import FileTable
 
 AOLLSM = find_convention("aollsm")
