@@ -109,7 +109,7 @@ def test_files_of_another_shape_or_dtype(acquisition: Path) -> None:
     with pytest.raises(ValueError, match=rf"(?s){odd.name}.*9.*8"):
         ds.image.sel(channel=560, stack=2).compute()
     np.testing.assert_array_equal(ds.image.sel(channel=560, stack=1), pixels(6))
-    assert ds.tiffstack.report().other_size == [odd.name]
+    assert ds.tiffstack.report().other_size[0].startswith(f"{odd.name}: ")
 
 
 @pytest.mark.parametrize("kind", ["truncated", "text", "directory gone"])

@@ -15,6 +15,7 @@ import tifffile
 import xarray as xr
 from conftest import SHAPE, pixels, reference_name, write, write_acquisition
 
+from xarray_tiffstack.demo import demo
 from xarray_tiffstack.look.facts import facts, python_call
 from xarray_tiffstack.look.filemap import MOST, make_map
 from xarray_tiffstack.look.files import STATES, files_of
@@ -376,3 +377,23 @@ def test_of_a_store_of_positions_and_of_a_plate(tmp_path: Path) -> None:
         back = open_store(tmp_path / name).transpose(*part.image.dims, ...)
         np.testing.assert_array_equal(back.image.values, part.image.values)
         assert preview(back).chosen.is_plate == (name == "plate")
+
+
+# --- demo -------------------------------------------------------------------------------------
+
+
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo(str(tmp_path / "d"))
+    said = capsys.readouterr().out
+    assert "'all equal'" in said
+    assert "23 of 24 files are there; 1 is missing." in said
+    check_asks_for_nothing((tmp_path / "d" / "preview.html").read_text(encoding="utf-8"))
+    with pytest.raises(FileExistsError, match="--dir"):
+        demo(str(tmp_path / "d"))
+    ds = opened(tmp_path / "d" / "raw")
+    assert facts(ds, files_of(ds))["voxel"] == "z 0.5, y 0.1, x 0.1 µm (Settings.txt)"
+    # Its beads are moving, and each colour has its own.
+    places = [np.unravel_index(ds.image[c, s].values.argmax(), (16, 64, 96))
+              for c, s in ((0, 0), (0, 7), (1, 0))]  # fmt: skip
+    assert len(set(places)) == 3
+    assert ds.image.max().compute() > 300

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -40,7 +42,7 @@ def test_of_an_array_made_a_dataset(acquisition: Path) -> None:
 def test_of_labels_that_were_added(acquisition: Path) -> None:
     ds = opened(acquisition).reindex(stack=[0, 1, 9])
     assert ds.tiffstack.files.path.loc[488, 9] is None
-    assert [cell["stack"] for cell in ds.tiffstack.report().missing] == [9, 9, 9]
+    assert [slot["stack"] for slot in ds.tiffstack.report().missing] == [9, 9, 9]
 
 
 def test_prints(acquisition: Path) -> None:
@@ -49,9 +51,34 @@ def test_prints(acquisition: Path) -> None:
         (acquisition / f"<{i}>.tif").touch()
     report = opened(acquisition, unmatched="ignore").tiffstack.report()
     text = str(report)
-    assert "14 in 15 cells" in text
-    assert "channel=642, stack=3" in text
-    assert "... and 2 more" in text
+    for part in (
+        "names read by  aollsm\n", "channel  488, 560, 642 nm\n", "stack  0-4\n",
+        "time  0 to 2 min 55 s, every 43.7 s\n", "files  14 of 15 files, ",
+        "missing  1\n", "- channel 642: stack 3\n", "unmatched  7\n",
+        "... and 2 more\n", 'engine="tiffstack")',
+    ):  # fmt: skip
+        assert part in text
+    for absent in ("duplicates", "gaps", "short", "<6>.tif", "\x1b"):
+        assert absent not in text
     page = report._repr_html_()
     assert "&lt;6&gt;.tif" in page
-    assert page.count("<tr>") == page.count("</tr>") > 4
+    assert "<6>" not in page
+    assert page.count("<dt>") == page.count("</dt>") > 4
+    assert page.count('<i class="ok" title=') == 14
+    assert page.count('<i class="none" title=') == 1
+
+
+def test_lines_for_a_terminal(acquisition: Path) -> None:
+    (acquisition / reference_name(2, 3)).unlink()
+    for i in range(7):
+        (acquisition / f"{i}.tif").touch()
+    report = opened(acquisition, unmatched="ignore").tiffstack.report()
+    narrow = report.text(width=40, colour=True)
+    plain = re.sub(r"\x1b\[\d+m", "", narrow)
+    assert max(map(len, plain.splitlines()[:-1])) <= 40
+    assert "\x1b[31m         missing  1\x1b[0m" in narrow
+    everything = report.text(width=40, verbose=True)
+    assert "6.tif" in everything
+    assert "more" not in everything
+    assert f"pattern  {report.pattern}" in everything
+    assert json.loads(json.dumps(report.as_dict()))["slots"] == 15

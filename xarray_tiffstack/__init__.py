@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import xarray_tiffstack.accessor  # noqa: F401 - registers ds.tiffstack
 
 if TYPE_CHECKING:
+    from xarray_tiffstack.look.report import Report as Report
     from xarray_tiffstack.names.conventions import Convention as Convention
     from xarray_tiffstack.names.conventions import conventions as conventions
     from xarray_tiffstack.names.conventions import load_conventions as load_conventions
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr import Failure as Failure
     from xarray_tiffstack.ome_zarr import Summary as Summary
     from xarray_tiffstack.ome_zarr import VerifyResult as VerifyResult
-    from xarray_tiffstack.report import Report as Report
     from xarray_tiffstack.table import scan as scan
     from xarray_tiffstack.watch import follow as follow
 
@@ -39,7 +39,7 @@ _MODULES = {
     "Difference": "ome_zarr",
     "Failure": "ome_zarr",
     "Pattern": "names.pattern",
-    "Report": "report",
+    "Report": "look.report",
     "Summary": "ome_zarr",
     "Token": "names.vocabulary",
     "VerifyResult": "ome_zarr",

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from zarr.abc.store import Store
 
+    from xarray_tiffstack.look.report import Report
     from xarray_tiffstack.ome_zarr import Summary, VerifyResult
-    from xarray_tiffstack.report import Report
 
 
 class TiffstackAccessor:
@@ -67,7 +67,7 @@ class TiffstackAccessor:
         Name: path, dtype: ...
         >>> folder.cleanup()
         """
-        from xarray_tiffstack.report import file_table
+        from xarray_tiffstack.look.report import file_table
 
         return file_table(self._dataset)
 
@@ -96,7 +96,7 @@ class TiffstackAccessor:
         (3, [], {'t': [2]})
         >>> folder.cleanup()
         """
-        from xarray_tiffstack.report import make_report
+        from xarray_tiffstack.look.report import make_report
 
         return make_report(self._dataset)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import os
-import tempfile
+import sys
 import warnings
-from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
 
 WAVELENGTHS = (488, 560, 642)
 STACKS = 8
@@ -44,49 +48,115 @@ STEPS = (
 )
 
 
-def write_acquisition(folder: Path) -> list[str]:
-    """Write 3 channels x 8 stacks with the reference names, one file missing.
+# What the microscope's own program leaves beside its files; says the voxel: 0.5, 0.1, 0.1 um.
+SETTINGS = """\
+Z PZT Offset, Interval (um), # of Pixels for Excitation (0) :\t50\t0.5\t16
+# of stacks (0) :\t8
+Z motion :\tZ galvo & piezo
+Magnification = 65
+Model :\tC11440-22C
+Binning :\tX=1 Y=1
+"""
+BEADS = 14
+OFFSET, CELL, BEAD = 100, 40, 600  # grays of the camera in the dark, of the cell, of a bead
 
-    Each pixel's value tells its channel, stack, z, y and x. Returns the names.
+
+def write_acquisition(folder: Path) -> list[str]:
+    """Write 3 channels x 8 stacks of moving beads, as the microscope does, one file missing.
+
+    Returns the names.
     """
-    import numpy as np
     import tifffile
 
+    from xarray_tiffstack import conventions
+
+    (pattern,) = conventions()["aollsm"].patterns
     folder.mkdir(parents=True, exist_ok=True)
     names = []
-    z, y, x = np.indices(SHAPE)
     for ch, stack in product(range(len(WAVELENGTHS)), range(STACKS)):
-        msec = 43748 * stack + 12 * ch
-        name = (
-            f"demo_CamA_ch{ch}_CAM1_stack{stack:04d}_{WAVELENGTHS[ch]}nm_{msec:07d}msec_"
-            f"{1335543 + msec:010d}msecAbs_000x_000y_000z_0000t.tif"
-        )
         if (ch, stack) == (2, 6):
             continue  # the file that is missing
-        pixels = 10000 * (ch + 1) + 1000 * stack + 40 * z + (y + x) // 4
-        tifffile.imwrite(folder / name, pixels.astype("uint16"), photometric="minisblack")
+        time = 43748 * stack + 12 * ch
+        name = pattern.compose(
+            name="demo", camera="A", ch=ch, camera_index=1, stack=stack,
+            wavelength=WAVELENGTHS[ch], time=time, time_abs=1335543 + time,
+            x_offset=0, y_offset=0, z_offset=0, t=0,
+        )  # fmt: skip
+        tifffile.imwrite(folder / name, _volume(ch, stack), photometric="minisblack")
         names.append(name)
+    (folder / "demo_Settings.txt").write_text(SETTINGS, encoding="utf-8")
     return names
 
 
+def _volume(ch: int, stack: int) -> np.ndarray:
+    """One volume: beads that drift round the middle of a dim cell, and the noise of the camera."""
+    import numpy as np
+
+    rng = np.random.default_rng(ch)
+    size = np.array(SHAPE)
+    radius, angle = rng.uniform(6, 26, BEADS), rng.uniform(0, 2 * np.pi, BEADS)
+    angle = angle + stack * rng.uniform(0.05, 0.25, BEADS)
+    centre = np.stack([
+        rng.uniform(4, 12, BEADS),
+        size[1] / 2 + radius * np.sin(angle),
+        size[2] / 2 + 1.6 * radius * np.cos(angle),
+    ])  # fmt: skip
+    light = rng.uniform(0.4, 1, BEADS) * BEAD * 0.97**stack  # they bleach
+    beads = _blobs(centre, (1.5, 1.3, 1.3), light)
+    cell = _blobs(size[:, None] / 2, (6, 16, 26), np.array([CELL]))
+    return np.asarray(np.random.default_rng((ch, stack)).poisson(OFFSET + cell + beads), "uint16")
+
+
+def _blobs(centre: np.ndarray, width: Sequence[float], light: np.ndarray) -> np.ndarray:
+    """Add up Gaussian spots; `centre` holds z, y, x of each, in pixels."""
+    import numpy as np
+
+    along = [
+        np.exp(-((np.arange(n) - at[:, None]) ** 2) / (2 * sigma**2))
+        for n, at, sigma in zip(SHAPE, centre, width, strict=True)
+    ]
+    return np.asarray(np.einsum("b,bz,by,bx->zyx", light, *along))
+
+
 def demo(directory: str | None = None) -> None:
-    """Run the main job in a folder (a temporary one by default), showing each step's code.
+    """Run the main job in a folder, showing each step's code; end with a preview.
+
+    Parameters
+    ----------
+    directory
+        Where the acquisition is written, and kept; ``tiffstack-demo`` by default.
 
     Raises
     ------
     FileExistsError
-        `directory` holds results of an earlier run.
+        The folder holds results of an earlier run.
     """
-    with nullcontext(directory) if directory else tempfile.TemporaryDirectory() as where:
-        root = Path(where)
-        raw, store = root / "raw", root / "560nm.zarr"
-        if raw.exists() or store.exists():
-            raise FileExistsError(f"{root} holds raw/ or 560nm.zarr already; name another --dir")
-        names = write_acquisition(raw)
-        print(f"# {len(names)} TIFF files stand in {raw}, among them\n#   {names[9]}\n")
-        _run_steps(root)
-        if directory:
-            print(f"# The files stay in {root}")
+    root = Path(directory or "tiffstack-demo")
+    raw, store, page = root / "raw", root / "560nm.zarr", root / "preview.html"
+    if raw.exists() or store.exists():
+        raise FileExistsError(f"{root} holds a demo already: remove it, or name another --dir")
+    names = write_acquisition(raw)
+    print(f"# Wrote {len(names)} TIFF files into {raw}, among them\n#   {names[9]}\n")
+    _run_steps(root)
+    print("# 8. See it: a page with all planes, all files, and what is not like the others.")
+    print(f"$ tiffstack preview {raw} {page}")
+    _preview(raw, page)
+    print(
+        "\n# Next:\n"
+        f"$ tiffstack info {raw}\n"
+        f"$ tiffstack convert {raw} {root / 'demo.ome.zarr'} --verify\n"
+        "$ tiffstack info YOUR_FOLDER"
+    )
+
+
+def _preview(raw: Path, page: Path) -> None:
+    """Write the page, and open it where there is a browser to see it in."""
+    import xarray as xr
+
+    from xarray_tiffstack.look.commands import show_preview
+
+    ds = xr.open_dataset(raw, engine="tiffstack")
+    show_preview(ds, str(page), open_it=sys.stdout.isatty())
 
 
 def _run_steps(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,18 @@ def open_in_browser(address: str) -> bool:
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
     return has_screen and "SSH_CONNECTION" not in os.environ and webbrowser.open(address)
+
+
+def show_info(
+    ds: xr.Dataset, *, verbose: bool = False, keywords: Mapping[str, Any] | None = None
+) -> None:
+    """Print what a Dataset is and what is not as it should be, cut at the terminal's width."""
+    from xarray_tiffstack.look.report import make_report
+
+    on_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if on_terminal else None
+    colour = on_terminal and "NO_COLOR" not in os.environ
+    print(make_report(ds, keywords).text(width=width, verbose=verbose, colour=colour))
 
 
 def read_plane(text: str) -> int | str:

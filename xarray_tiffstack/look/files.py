@@ -95,8 +95,9 @@ class Files:
         lines = []
         for where in alike.values():
             row = rows[where[0]]
-            what = "all" if row.all() else ranges(self.labels[name], np.flatnonzero(row))
-            lines.append(_rows_in_words(others, where) + f"{name} {what}")
+            which = ranges(self.labels[name], np.flatnonzero(row))
+            what = f"all of {name}" if row.all() and len(row) > 1 else f"{name} {which}"
+            lines.append(_rows_in_words(others, where) + what)
         return lines
 
 
@@ -122,8 +123,15 @@ def _longest_first(shape: Sequence[int]) -> list[int]:
     return sorted(range(len(shape)), key=lambda axis: -shape[axis])
 
 
-def files_of(ds: xr.Dataset) -> Files:
+def files_of(ds: xr.Dataset, *, sizes: bool = True) -> Files:
     """Find the file of each slot, and ask the disk for its size; no file is opened.
+
+    Parameters
+    ----------
+    ds
+        The Dataset.
+    sizes
+        Whether to ask the disk; otherwise every file counts as present.
 
     Raises
     ------
@@ -141,13 +149,17 @@ def files_of(ds: xr.Dataset) -> Files:
     paths = np.full(path.shape, None, object)
     held = np.flatnonzero(known)
     paths.flat[held] = path.values.ravel()[held]
-    sizes = np.full(paths.shape, -1, np.int64)
-    sizes.flat[held] = _sizes_on_disk(paths.flat[held])
+    found = np.full(paths.shape, -1, np.int64)
+    if sizes:
+        found.flat[held] = _sizes_on_disk(paths.flat[held])
     labels = {str(d): ds[d].values for d in path.dims}
-    usual = _usual(sizes[sizes > 0])
+    usual = _usual(found[found > 0])
     source = source_of(ds)
-    states = _states(ds, source, paths, sizes, usual)
-    return Files(source, labels, paths, sizes, states, usual)
+    if sizes:
+        states = _states(ds, source, paths, found, usual)
+    else:
+        states = np.where(np.reshape(known, paths.shape), 0, STATES.index("missing"))
+    return Files(source, labels, paths, found, states, usual)
 
 
 def source_of(ds: xr.Dataset) -> str:
@@ -157,8 +169,14 @@ def source_of(ds: xr.Dataset) -> str:
 
 
 def noted(ds: xr.Dataset, name: str) -> list[str]:
-    """List that the Dataset keeps among its attributes; netCDF gives a list of one back as text."""
-    return [str(item) for item in np.atleast_1d(ds.attrs.get(name, [])).tolist()]
+    """List that the Dataset keeps among its attributes as text, a line each item.
+
+    Stores that were made before hold lists.
+    """
+    items = ds.attrs.get(name, [])
+    if isinstance(items, str):
+        return items.split("\n")
+    return [str(item) for item in np.atleast_1d(items).tolist()]
 
 
 def _states(

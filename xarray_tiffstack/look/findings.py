@@ -37,7 +37,7 @@ def findings(ds: xr.Dataset, files: Files) -> list[Finding]:
     found = [
         Finding("missing", int(files.are("missing").sum()), missing),
         _listed("empty", files.names("empty")),
-        _listed("unreadable", noted(ds, "unreadable")),
+        _listed("unreadable", [files.below(line) for line in noted(ds, "unreadable")]),
         _listed("short", noted(ds, "short")),
         _listed("of another size", files.names("other size")),
         _listed("no longer there", [] if files.elsewhere else gone),

@@ -51,7 +51,7 @@ def body(shown: Preview) -> str:
         f"<dl class=ts-facts>{facts}</dl>",
     ]
     if shown.findings:
-        parts.append(f"<h2>Not like the others</h2>{''.join(map(_finding, shown.findings))}")
+        parts.append(f"<h2>Not like the others</h2>{''.join(map(finding_html, shown.findings))}")
     parts.append(f"<h2>Planes</h2>{_film(shown)}<p class=ts-note>{escape(shown.caption)}</p>")
     if shown.files is not None:
         parts.append(f"<h2>Files</h2>{map_html(shown.files)}")
@@ -60,7 +60,7 @@ def body(shown: Preview) -> str:
     return f"<style>{STYLE}</style><div class=ts-page>{''.join(parts)}</div>"
 
 
-def _finding(finding: Finding) -> str:
+def finding_html(finding: Finding) -> str:
     """One kind of thing that is not as it should be; long lists are folded."""
     items = "".join(f"<li>{escape(item)}</li>" for item in finding.items[:LISTED])
     if len(finding.items) > LISTED:
