@@ -20,7 +20,7 @@ import xarray as xr
 from xarray_tiffstack.ome_zarr import metadata as ngff
 from xarray_tiffstack.ome_zarr.convert import Summary, make_job, to_ome_zarr
 from xarray_tiffstack.table import scan
-from xarray_tiffstack.tiff.reading import probe
+from xarray_tiffstack.tiff import probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
