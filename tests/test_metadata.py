@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from xarray_tiffstack.tiff.reading import metadata
+from xarray_tiffstack.tiff import metadata
 from xarray_tiffstack.tiff.scale import Metadata, from_micromanager
 
 if TYPE_CHECKING:
@@ -173,7 +173,8 @@ def test_micro_manager_summary() -> None:
     ("resolution", "unit", "expected"),
     [
         ((50_000, 25_000), "CENTIMETER", {"y": 0.4, "x": 0.2}),
-        ((25_400, 25_400), "INCH", {"y": 1.0, "x": 1.0}),
+        ((25_400, 25_400), "INCH", {}),  # of programs that know of none
+        ((10_000, 20_000), "CENTIMETER", {"y": 0.5}),
         ((25_400, 25_400), "NONE", {}),
         ((72, 72), "INCH", {}),
         ((96, 96), "INCH", {}),

@@ -22,7 +22,7 @@ from xarray_tiffstack.ome_zarr.growth import Growth
 from xarray_tiffstack.ome_zarr.images import axes
 from xarray_tiffstack.ome_zarr.settings import Options
 from xarray_tiffstack.table import scan
-from xarray_tiffstack.tiff.reading import probe
+from xarray_tiffstack.tiff import probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -24,7 +24,7 @@ from xarray_tiffstack.messages import first_lines
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from xarray_tiffstack.tiff.reading import Layout
+    from xarray_tiffstack.tiff import Layout
 
 
 @dataclass(frozen=True, eq=False)

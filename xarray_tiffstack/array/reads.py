@@ -25,7 +25,7 @@ from xarray_tiffstack import tiff
 from xarray_tiffstack.array import device as _device
 
 if TYPE_CHECKING:
-    from xarray_tiffstack.tiff.reading import Layout
+    from xarray_tiffstack.tiff import Layout
 
 Key: TypeAlias = tuple[int | slice | np.ndarray, ...]
 Index: TypeAlias = int | range | np.ndarray

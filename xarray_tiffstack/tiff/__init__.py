@@ -1,9 +1,11 @@
 """One TIFF file: which array it holds, how a region of it is read, and what it says of its scale.
 
-Nothing here knows about names, grids, dask or xarray.
+Nothing here knows about names, grids, dask or xarray. `recheck` reads a file a second way, to
+verify what was read the first way.
 """
 
 from xarray_tiffstack.tiff.lattice_settings import read_settings
-from xarray_tiffstack.tiff.reading import Layout, metadata, probe, read
+from xarray_tiffstack.tiff.reading import Layout, probe, read
+from xarray_tiffstack.tiff.scale import Metadata, metadata
 
-__all__ = ["Layout", "metadata", "probe", "read", "read_settings"]
+__all__ = ["Layout", "Metadata", "metadata", "probe", "read", "read_settings"]

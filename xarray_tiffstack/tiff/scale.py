@@ -13,7 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from xarray_tiffstack.tiff.chain import Chain
+from xarray_tiffstack.tiff.file import File
+from xarray_tiffstack.tiff.meaning import asking, is_unsafe
+
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
 
 _MICROMETERS = {"nm": 1e-3, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0}
@@ -33,7 +38,7 @@ class Metadata:
     voxel_size: Mapping[str, float] = field(default_factory=dict)
     """Distance between neighbouring pixels in micrometers, for those of z, y, x that are known."""
     source: Mapping[str, str] = field(default_factory=dict)
-    """Where each voxel size stands: "ome", "micromanager", "imagej", "metaseries", "amira" or
+    """Where each voxel size was found: "ome", "micromanager", "imagej", "metaseries", "amira" or
     "tiff" (the plain resolution tags: take these with care)."""
     channels: tuple[str, ...] = ()
     """Names of the channels; empty if they are not all known."""
@@ -41,7 +46,66 @@ class Metadata:
     """Time between frames in milliseconds."""
 
 
-def merge(found: Iterable[Metadata]) -> Metadata:
+def metadata(path: str | os.PathLike[str]) -> Metadata:
+    """Tell what a TIFF file says about its own scale.
+
+    Looks at OME-XML, Micro-Manager's and ImageJ's metadata, MetaSeries XML, an Amira bounding
+    box, and the resolution tags, in this order; what none of them says stays unknown.
+    Resolutions of prints (72, 96, 300 dots per inch) are no voxel sizes.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Metadata
+        Voxel size in micrometers with its source, channel names, and time between frames.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened or understood.
+    ValueError
+        If it is no TIFF.
+
+    Notes
+    -----
+    Opens the file once, and reads its first directory and descriptions (kilobytes), and the
+    offsets of its directories if it holds a bounding box.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, tifffile
+    >>> path = f"{tempfile.mkdtemp()}/stack.tif"
+    >>> pixels, scale = np.zeros((5, 32, 48), "uint8"), {"unit": "um", "spacing": 0.4}
+    >>> tifffile.imwrite(path, pixels, imagej=True, resolution=(10, 10), metadata=scale)
+    >>> metadata(path).voxel_size
+    {'z': 0.4, 'y': 0.1, 'x': 0.1}
+    """
+    found = []
+    with File(path) as file, asking(file) as tif:
+        page = tif.pages.first
+        resolution = [page.tags.valueof(code) for code in (282, 283)]
+        if tif.ome_metadata:
+            found.append(from_ome(tif.ome_metadata, tif.filename))
+        if summary := (tif.micromanager_metadata or {}).get("Summary"):
+            found.append(from_micromanager(summary))
+        if tif.imagej_metadata:
+            found.append(from_imagej(tif.imagej_metadata, resolution))
+        if page.is_metaseries:
+            found.append(from_metaseries(page.description))
+        if page.description.startswith("BoundingBox"):
+            shape = {"x": page.imagewidth, "y": page.imagelength, "z": len(Chain(file))}
+            found.append(from_amira(page.description, shape))
+        maker = str(page.tags.valueof(271))
+        if not maker.startswith("PerkinElmer"):  # theirs is the pixel of the camera itself
+            found.append(from_tags(resolution, page.tags.valueof(296, 2)))
+    return _merge(found)
+
+
+def _merge(found: Iterable[Metadata]) -> Metadata:
     """Join what several sources say; the first that knows counts."""
     voxel_size: dict[str, float] = {}
     source: dict[str, str] = {}
@@ -63,6 +127,8 @@ def merge(found: Iterable[Metadata]) -> Metadata:
 
 def from_ome(xml: str, filename: str) -> Metadata:
     """Read OME-XML (2016-06): Pixels/@PhysicalSizeX, Channel/@Name, Pixels/@TimeIncrement."""
+    if is_unsafe(xml):
+        return Metadata()
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError:
@@ -142,7 +208,8 @@ def from_tags(resolution: Iterable[object], unit: int) -> Metadata:
     """Read XResolution and YResolution, in pixels per inch (ResolutionUnit 2) or centimeter (3)."""
     factor = {2: 25400.0, 3: 1e4}.get(unit)
     x, y = (_scaled(_spacing(value), factor) for value in resolution)
-    fine = {axis: size for axis, size in (("y", y), ("x", x)) if size and size < _COARSEST_TAG}
+    # Of exactly 1 um: what programs write who know of none.
+    fine = {a: size for a, size in (("y", y), ("x", x)) if size and 1.0 != size < _COARSEST_TAG}
     return _metadata("tiff", fine, [], None)
 
 

@@ -1,0 +1,101 @@
+"""The bytes of one open TIFF: those of a regular file, and none beyond its end."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from struct import Struct, pack
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Format(NamedTuple):
+    """How numbers are packed in one of the four kinds of TIFF."""
+
+    order: Literal["<", ">"]
+    start: int  # where the offset of the first directory is
+    length: Struct  # number of entries of a directory
+    entry: Struct  # code, type, count, value or its offset
+    link: Struct
+
+    @property
+    def endian(self) -> Literal["little", "big"]:
+        """The order of bytes, as Python calls it."""
+        return "little" if self.order == "<" else "big"
+
+
+_ORDERS: tuple[tuple[bytes, Literal["<", ">"]], ...] = ((b"II", "<"), (b"MM", ">"))
+_FORMATS = {
+    mark + pack(order + "H", version): Format(order, start, *(Struct(order + s) for s in parts))
+    for mark, order in _ORDERS
+    for version, start, parts in ((42, 4, ("H", "HHI4s", "I")), (43, 8, ("Q", "HHQ8s", "Q")))
+}
+
+
+class File(io.FileIO):
+    """An open TIFF that is read without a buffer; equal to another as long as it is unchanged."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        # Before it is opened: to open a pipe is to wait for what somebody writes into it.
+        found = os.stat(self.path)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{self.path} is not a regular file")
+        super().__init__(self.path)
+        found = os.fstat(super().fileno())
+        self.size = found.st_size
+        self.head = self.at(0, 16)
+        # A program may set the time of a file that it rewrote, but not the time of that.
+        times = (found.st_mtime_ns, found.st_ctime_ns)
+        self._identity = (self.path, self.size, found.st_ino, times, self.head)
+        if len(self.head) < 16 or self.head[:4] not in _FORMATS:
+            self.close()
+            if not self.size:
+                raise OSError(f"{self.path} is empty (0 bytes)")
+            raise ValueError(f"{self.path} is not a TIFF: it begins with {self.head!r}")
+        self.format = _FORMATS[self.head[:4]]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same file in the same state."""
+        return isinstance(other, File) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        """Hash the file and its state."""
+        return hash(self._identity)
+
+    def fileno(self) -> int:
+        """Refuse, so that tifffile takes this for a lone stream and opens no file beside it."""
+        raise io.UnsupportedOperation("fileno")
+
+    def at(self, offset: int, size: int) -> bytes:
+        """Return the bytes at an offset; fewer where the file ends."""
+        size = min(size, self.size - offset)
+        if size <= 0 or offset < 0:
+            return b""
+        self.seek(offset)
+        return self.read(size)
+
+    def into(self, offset: int, target: np.ndarray) -> None:
+        """Fill the contiguous bytes of `target` from an offset."""
+        self.check(offset, target.nbytes)
+        self.seek(offset)
+        rest = memoryview(target.data)
+        while rest:
+            n = self.readinto(rest)
+            if not n:
+                raise self.cut_short(offset + target.nbytes)
+            rest = rest[n:]
+
+    def check(self, offset: int, size: int) -> None:
+        """Raise where pixels are said to lie in the header or beyond the end of the file."""
+        if offset < 8:
+            raise OSError(f"{self.path} is damaged: a page does not say where its pixels are")
+        if offset + size > self.size:
+            raise self.cut_short(offset + size)
+
+    def cut_short(self, end: int) -> OSError:
+        """Return the error for what would lie beyond the end of the file."""
+        return OSError(f"{self.path} is cut short: it has {self.size} bytes, refers to byte {end}")
