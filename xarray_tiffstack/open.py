@@ -60,7 +60,8 @@ class Options:
 
     def pages_of(self, convention: Convention | None) -> str:
         """Say what the pages of a file are, where it does not."""
-        return self.pages or (convention.pages if convention is not None else "z")
+        known = convention.pages if convention is not None else None
+        return self.pages or known or "z"
 
 
 def open_one(source: Source | pd.DataFrame, options: Options, group: str | None) -> xr.Dataset:
