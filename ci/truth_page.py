@@ -96,7 +96,8 @@ def set_row(name: str, known: Known, found: Found) -> tuple[object, ...]:
     said = [f"`{option}={value!r}`" for option, value in known.options.items()]
     given = [f"`{known.part}/` of it"] if known.part else []
     remarks = [", ".join([*given, *said]), known.remark]
-    agrees = "; ".join(found.wrong) or "; ".join(["yes", *filter(None, remarks)])
+    verdict = f"differs: {known.differs}" if known.differs else "yes"
+    agrees = "; ".join(found.wrong) or "; ".join([verdict, *filter(None, remarks)])
     counts = found.names, found.holes, found.left_out
     return name, read_as(ds), array(ds), *counts, agrees
 

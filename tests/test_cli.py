@@ -69,7 +69,7 @@ def test_demo(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(">>>") >= 7
     assert "'all equal'" in done.stdout
-    assert "channel=642, stack=6" in done.stdout
+    assert "channel 642: stack 6" in done.stdout
     assert (tmp_path / "560nm.zarr").is_dir()
     assert tiffstack("demo", "--dir", tmp_path).returncode == 1
 

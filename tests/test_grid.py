@@ -9,8 +9,8 @@ import pytest
 from xarray_tiffstack.grid.columns import natural_key
 from xarray_tiffstack.grid.placing import Grid, make_grid
 from xarray_tiffstack.grid.samples import split_samples, without_variants
-from xarray_tiffstack.names.conventions import find_convention
 from xarray_tiffstack.look.findings import counter_gaps
+from xarray_tiffstack.names.conventions import find_convention
 from xarray_tiffstack.table import FileTable
 
 AOLLSM = find_convention("aollsm")

@@ -29,7 +29,7 @@ FAMILIES = [
         "20240301_mouse3_10x_XY{position:02d}_T{t:03d}_C{channel:d}.tif",
         {"position": FOUR, "t": TWELVE, "channel": TWO},
     ),
-    ("run5-{field:03d}f-{z:02d}z-{channel:d}c.tiff", {"field": FOUR, "z": TWELVE, "channel": TWO}),
+    ("run5-{f:03d}f-{z:02d}z-{channel:d}c.tiff", {"f": FOUR, "z": TWELVE, "channel": TWO}),
     (
         "T{t:04d}F{field:03d}Z{z:02d}C{channel:02d}.tif",
         {"t": TWELVE, "field": FOUR, "z": TWO, "channel": TWO},
@@ -41,9 +41,9 @@ FAMILIES = [
     ("scan_z={z:f}um_ch={channel:d}.tif", {"z": [-0.5, 0.25, 8.5521], "channel": TWO}),
     ("bead z{z:f}um.tif", {"z": [0.5, 1.5, 10.25]}),
     ("a.t{t:03d}.z{z:03d}.tif", {"t": FOUR, "z": TWELVE}),
-    ("embryo.{n:03d}.{n2:03d}.tif", {"n": FOUR, "n2": TWELVE}),
+    ("embryo.{embryo:03d}.{n:03d}.tif", {"embryo": FOUR, "n": TWELVE}),
     ("angle{angle:d}_view{view:d}_tp{t:d}.tif", {"angle": [0, 45, 270], "view": TWO, "t": FOUR}),
-    ("rot{angle:d}_side_{n:d}.tif", {"angle": [-90, 0, 90], "n": TWO}),
+    ("rot{angle:d}_side_{side:d}.tif", {"angle": [-90, 0, 90], "side": TWO}),
     ("slice_{z:03d}.TIF", {"z": TWELVE}),
     (
         "exp_Pos_{position:03d}_time_{t:02d}_channel_{channel:d}.tif",
@@ -52,7 +52,7 @@ FAMILIES = [
     ("{t:03d}_time_{z:02d}_slice.tif", {"t": FOUR, "z": TWELVE}),
     ("A_{dye:l}_t{t:d}.tif", {"dye": DYES, "t": TWELVE}),
     ("stack{stack:04d}_{wavelength:d}nm.tif", {"stack": TWELVE, "wavelength": [488, 560, 642]}),
-    ("exc_{wavelength:d}_p{position:d}.tif", {"wavelength": [405, 488, 561], "position": TWELVE}),
+    ("exc_{wavelength:d}_p{p:d}.tif", {"wavelength": [405, 488, 561], "p": TWELVE}),
     ("sample_{wavelength:d}_{n:03d}.tif", {"wavelength": [405, 488, 640], "n": TWELVE}),
     (
         "plate7_{well:w}_s{site:d}_w{channel:d}.tif",
@@ -71,16 +71,16 @@ FAMILIES = [
     ("t{t:03d}/c{channel:d}/slice{z:03d}.tif", {"t": FOUR, "channel": TWO, "z": TWELVE}),
     ("tile_r{row:d}_c{col:d}_z{z:04d}.tif", {"row": FOUR, "col": FOUR, "z": TWO}),
     (
-        "organoid[[{tile:d}]]_{{c{channel:d}}}.tif".replace("[[{", "[[m{"),
-        {"tile": FOUR, "channel": TWO},
+        "organoid[[{m:d}]]_{{c{channel:d}}}.tif".replace("[[{", "[[m{"),
+        {"m": FOUR, "channel": TWO},
     ),
     ("z5_zoom4_W{well:04d}_CH{channel:d}.tif", {"well": TWELVE, "channel": TWO}),
     ("2 x 3 tiles (xy {position:d}) time {t:02d}.tif", {"position": FOUR, "t": TWELVE}),
     ("Image-{n:d}.tif", {"n": TWELVE}),
     ("x={x_position:f}_y={y_position:f}.tif", {"x_position": [0.5, 13], "y_position": [0, 12.5]}),
-    ("drug{n:d}uM_s{s:d}_site{site:d}.tif", {"n": FOUR, "s": TWO, "site": FOUR}),
+    ("drug{drug:d}uM_s{s:d}_site{site:d}.tif", {"drug": FOUR, "s": TWO, "site": FOUR}),
     ("{n:06d}.tif", {"n": TWELVE}),
-    ("dish-{n:d}_{n2:d}.tif", {"n": TWO, "n2": TWELVE}),
+    ("dish-{dish:d}_{n:d}.tif", {"dish": TWO, "n": TWELVE}),
     ("sk{sk:d}fk{fk:d}.tif", {"sk": TWO, "fk": FOUR}),
     (
         "iter{iter:02d}_stk{stack:03d}_Filter{channel:04d}.ome.tif",
@@ -91,7 +91,7 @@ FAMILIES = [
         "region{region:d}_scene{scene:d}_illum{illumination:d}.tif",
         {"region": FOUR, "scene": TWO, "illumination": TWO},
     ),
-    ("probe{n:d}_TL Brightfield_field{field:d}.tif", {"n": TWELVE, "field": TWO}),
+    ("probe{probe:d}_TL Brightfield_field{field:d}.tif", {"probe": TWELVE, "field": TWO}),
 ]
 
 
@@ -119,7 +119,7 @@ def test_the_order_of_the_names_and_some_holes_change_nothing(
 ) -> None:
     names = written(template, values)
     holes = [name for place, name in enumerate(names) if place % 11 != 7][::-1]
-    assert infer(holes).template in (template, None)
+    assert infer(holes).template == template
     assert infer(names[::-1]) == infer(names)
 
 
@@ -153,8 +153,8 @@ PREFIXES = [
 
 
 @st.composite
-def acquisitions(draw: st.DrawFn) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Names, and what they say: values a file of each axis, named where it has a marker."""
+def acquisitions(draw: st.DrawFn) -> tuple[dict[str, np.ndarray], list[str], list[str]]:
+    """What names say: values a file of each axis; the marker of each; and the names."""
     axes = draw(st.lists(st.sampled_from(sorted(MARKERS)), min_size=1, max_size=4, unique=True))
     markers = [draw(st.sampled_from(MARKERS[axis])) for axis in axes]
     style = draw(st.sampled_from(["glued", "glued", "after", "=", "_", "-"]))
@@ -179,7 +179,7 @@ def acquisitions(draw: st.DrawFn) -> tuple[dict[str, np.ndarray], list[str]]:
             for marker, word in zip(markers, words, strict=True)
         ]
         names.append(between.join([prefix, *parts] if prefix else parts) + suffix + ".tif")
-    return dict(zip(axes, cells.T, strict=True)), names
+    return dict(zip(axes, cells.T, strict=True)), markers, names
 
 
 def readings(values: np.ndarray, names: list[str]) -> list[list[float]]:
@@ -190,28 +190,35 @@ def readings(values: np.ndarray, names: list[str]) -> list[list[float]]:
     return [meant, [float(match[0]) for match in found]] if as_decimals else [meant]
 
 
-@given(acquisitions())
-@example(({"angle": np.array([0, 1])}, ["ex6-2.0ang.tif", "ex6-2.1ang.tif"]))
-@settings(max_examples=150, deadline=None)
-def test_made_up_names_are_read_rightly_or_refused(
-    acquisition: tuple[dict[str, np.ndarray], list[str]],
-) -> None:
-    truth, names = acquisition
-    found = infer(names)
-    if found.template is None:
-        assert found.reasons
-        return
-    fits, columns = Pattern(found.template).parse_names(names)
-    assert fits.all()
-    varying = {axis: values for axis, values in truth.items() if len(set(values.tolist())) > 1}
-    # Bare letters after a number may be a unit or a marker; then the axis is not named.
-    assert len(columns) == len(varying), found.template
-    for axis, values in varying.items():
-        right = readings(values, names)
-        same = [name for name, column in columns.items() if column.tolist() in right]
-        assert axis in same or any(re.fullmatch("n[0-9]*|s|time", name) for name in same), (
-            found.template
-        )
+def test_made_up_names_are_read_rightly_or_refused() -> None:
+    outcomes = []
+
+    @given(acquisitions())
+    @example(({"angle": np.array([0, 1])}, ["ang"], ["ex6-2.0ang.tif", "ex6-2.1ang.tif"]))
+    @settings(max_examples=150, deadline=None)
+    def check(acquisition: tuple[dict[str, np.ndarray], list[str], list[str]]) -> None:
+        truth, markers, names = acquisition
+        found = infer(names)
+        outcomes.append(found.template is not None)
+        if found.template is None:
+            assert found.reasons
+            return
+        fits, columns = Pattern(found.template).parse_names(names)
+        assert fits.all()
+        own = dict(zip(truth, map(str.lower, markers), strict=True))
+        varying = {axis: values for axis, values in truth.items() if len({*values.tolist()}) > 1}
+        assert len(columns) == len(varying), found.template
+        for axis, values in varying.items():
+            right = readings(values, names)
+            same = [name for name, column in columns.items() if column.tolist() in right]
+            # Bare letters after a number may be a unit or a marker; then the axis is not named.
+            assert any(
+                name == axis or name.lower() == own[axis] or re.fullmatch("n[0-9]*|time", name)
+                for name in same
+            ), found.template
+
+    check()
+    assert np.mean(outcomes) >= 0.6  # refusing is no answer
 
 
 def refused(names: list[str], reason: str) -> Inference:
@@ -242,7 +249,7 @@ def test_files_that_continue_others_are_not_left_over() -> None:
 
 def test_two_files_in_one_cell_are_refused() -> None:
     refused(["a_t1_c1.tif", "a_t01_c2.tif", "a_t2_c1.tif", "a_t02_c2.tif"], "padded")
-    refused(["a_t1.tif", "a_t1.tiff", "a_t2.tif", "a_t2.tiff"], "stand in a cell")
+    refused(["a_t1.tif", "a_t1.tiff", "a_t2.tif", "a_t2.tiff"], "in a slot")
 
 
 def test_a_grid_of_mostly_holes_is_refused() -> None:
@@ -250,9 +257,11 @@ def test_a_grid_of_mostly_holes_is_refused() -> None:
     assert refused(names, "most would be empty").candidates == ("a_t{t:d}_z{z:d}.tif",)
 
 
-def test_numbers_without_markers_and_with_holes_are_refused() -> None:
-    names = [f"a_{n}_{m}.tif" for n in range(5) for m in range(7) if (n, m) != (3, 3)]
-    assert refused(names, "no marker").candidates == ("a_{n:d}_{n2:d}.tif",)
+def test_numbers_without_markers_and_with_many_holes_are_refused() -> None:
+    names = [f"a_{n}_{m}.tif" for n in range(5) for m in range(7)]
+    assert infer(names[:17] + names[18:]).template == "a_{n:d}_{n2:d}.tif"
+    holes = [name for place, name in enumerate(names) if place % 3]
+    assert refused(holes, "no marker").candidates == ("a_{n:d}_{n2:d}.tif",)
 
 
 def test_a_dot_that_may_be_a_decimal_point_is_refused() -> None:
@@ -319,7 +328,7 @@ def test_samples_are_no_channels() -> None:
 def test_dyes_may_be_several_words_or_have_digits() -> None:
     dyes = ["TL Brightfield", "EGFP", "Alexa Fluor 488", "mCherry"]
     found = infer([f"{dye}-s{s:02d}.tif" for dye in dyes for s in range(9)])
-    assert found.template == "{dye}-s{site:02d}.tif"
+    assert found.template == "{dye}-s{s:02d}.tif"
     found = infer([f"A1_{dye}_{t}.tif" for dye in ("Cy3", "Cy5") for t in range(4)])
     assert found.template == "A1_{dye:w}_{n:d}.tif"
 
@@ -334,7 +343,6 @@ def test_rows_and_columns_of_a_plate_are_no_tiles() -> None:
 def test_what_never_changes_stays_literal() -> None:
     found = infer([f"ex6-2/488_300mW_t{t}.tif" for t in range(3)])
     assert found.template == "488_300mW_t{t:d}.tif"
-    assert found.constants == ("ex6", "2", "488", "300mW")
     assert infer(["only_ch0_t3.tif"]).template == "only_ch0_t3.tif"
 
 

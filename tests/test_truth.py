@@ -52,6 +52,8 @@ class Known:
     """Dimensions of a file in the order of its pages, where ours is another."""
     remark: str = ""
     """What the page says of it."""
+    differs: str = ""
+    """Where what is read is not what the truth says, and why."""
 
 
 SETS = {
@@ -59,15 +61,17 @@ SETS = {
     "bdp2_nc2_nt6": Known({"C": "channel", "T": "time"}),
     "bdp2_microglia_sparse_t84_105_122": Known({"C": "channel", "T": "time"}),
     "bdp2_planes_t_c_subfolders": Known(
-        {"c": "channel", "z": "n"},
-        remark="truth calls `n` z; nothing in `boats_00` says so, and a token is named by its "
-        "marker only",
+        {"c": "channel", "z": "boats"},
+        differs="z is called `boats`, the word in the names: nothing in `boats_00` says that "
+        "it is z",
     ),
     "brainglobe_cubes_zyx_ch": Known(
-        {"z": "n", "y": "y_offset", "x": "x_offset", "ch": "channel"},
+        {"z": "pCellz", "y": "y_offset", "x": "x_offset", "ch": "channel"},
         linked=("z", "y", "x"),
-        remark="z, y and x are where a cell lies and change together: one dimension, 4 cells; the "
-        "truth crosses them into 16, and notes itself that this is wrong",
+        differs="z is called `pCellz`, the letters in the names; z, y and x, where a cell was "
+        "found, change together and are one dimension of 2, where the truth crosses them and notes "
+        "itself "
+        "that this is wrong",
     ),
     "cellvoyager_cv8000": Known({"F": "position", "C": "channel", "Z": "z"}),
     "cp_sbs_channel_index_well": Known(),
@@ -84,6 +88,7 @@ SETS = {
         remark="19 of the 20 files are empty, and count as missing",
     ),
     "thunder_tiny_lzw": Known(
+        {"n": "dot"},
         part="singlelayer_tif",
         remark="opened at its top it is refused: the names of the two folders have nothing in "
         "common",
@@ -93,7 +98,8 @@ SETS = {
     "wipp_tiles_4x4": Known({"r": "row", "c": "col"}),
     "microfilm_good_t_unpadded": Known({"C": "channel"}),
     "merlin_round_pos": Known(
-        {"fov": "n", "round": "n2"}, remark="two numbers without a marker are numbered n, n2"
+        {"fov": "n", "round": "n2"},
+        differs="two numbers without a word of their own are called n and n2, not fov and round",
     ),
     "codex_cytokit": Known(
         {"cyc": "cycle", "reg": "region", "Z": "z", "CH": "channel"},

@@ -21,7 +21,7 @@ import os, sys
 for name in ("pread", "preadv", "pwrite", "mkfifo", "getuid", "geteuid", "fork"):
     if hasattr(os, name):
         delattr(os, name)
-for name in ("resource", "fcntl", "pwd", "grp"):
+for name in ("resource", "pwd", "grp"):
     sys.modules[name] = None
 import xarray as xr, xarray_tiffstack
 ds = xr.open_dataset(sys.argv[1], engine="tiffstack", validate="headers")

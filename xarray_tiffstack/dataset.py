@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.source import below
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     import dask.array as da
 
@@ -64,15 +64,20 @@ def make_dataset(table: FileTable, headers: Headers, options: Options) -> xr.Dat
     notes = Notes(dict(headers.unreadable), settings)
     pages = options.pages_of(convention)
     path, layout = _probe(table.rows["path"], pages, notes)
-    layout = headers.layout or layout
+    layout = _with_z(headers.layout or layout, table.rows, notes)
     rows, tiles = tile_tokens(_without_clashes(table.rows, layout), options.mosaic)
     grid = make_grid(rows, convention, tiles=tiles.values(), duplicates=options.duplicates)
     grid.paths[np.isin(grid.paths, list(headers.unreadable))] = None
     if options.missing == "raise":
         _refuse_holes(grid)
     _check_fill(options.fill_value, layout.dtype)
-    joins = find_joins(grid.dims, tiles, options.overlap)
-    image = _lazy_image(grid, joins, layout, pages, notes, headers, options.fill_value)
+    joins = find_joins(grid.dims, tiles, options.overlap, layout.axes[0])
+
+    def probe(paths: np.ndarray) -> Layout | None:
+        found = paths[pd.notna(paths)]
+        return _with_z(_probe(found, pages, notes)[1], rows) if len(found) else None
+
+    image = _lazy_image(grid, joins, layout, probe, headers, options.fill_value)
     _check_names((*image.dims, *grid.coords))
     coords = labels_and_tokens(grid, joins, image.lengths, table)
     coords |= positions(image.inner_sizes, path, options.voxel_size, notes)
@@ -150,8 +155,7 @@ def _lazy_image(
     grid: Grid,
     joins: Sequence[Join],
     layout: Layout,
-    pages: str,
-    notes: Notes,
+    probe: Callable[[np.ndarray], Layout | None],
     headers: Headers,
     fill_value: float,
 ) -> Image:
@@ -164,10 +168,6 @@ def _lazy_image(
         files = FileGrid(grid.paths, layout, fill_value, planes)
         return Image(files.array(), outer, inner, {})
 
-    def probe(paths: np.ndarray) -> Layout | None:
-        found = paths[pd.notna(paths)]
-        return _probe(found, pages, notes)[1] if len(found) else None
-
     order = [grid.dims.index(d) for d in (*outer, *(join.token for join in joins))]
     turned = tuple(len(outer) + i for i, join in enumerate(joins) if join.descending)
     paths = np.flip(grid.paths.transpose(order), turned)
@@ -175,7 +175,7 @@ def _lazy_image(
     return Image(array, outer, inner, lengths)
 
 
-def _probe(paths: Iterable[str], pages: str, notes: Notes) -> tuple[str, Layout]:
+def _probe(paths: Iterable[str], pages: str | None, notes: Notes) -> tuple[str, Layout]:
     """Find the first file that can be read, and its layout."""
     errors: dict[str, str] = {}
     for path in paths:
@@ -191,6 +191,18 @@ def _probe(paths: Iterable[str], pages: str, notes: Notes) -> tuple[str, Layout]
     raise OSError(
         f"none of {counted(len(errors), 'file')} can be read:\n{first_lines(errors.values())}"
     )
+
+
+def _with_z(layout: Layout, rows: pd.DataFrame, notes: Notes | None = None) -> Layout:
+    """Take pages that nothing names for z, as they mostly are, and say so in the report."""
+    if "page" not in layout.axes or {"z", "page"} & {*layout.axes, *rows} != {"page"}:
+        return layout
+    if notes is not None:
+        pages = layout.shape[layout.axes.index("page")]
+        notes.disagreements.append(
+            f"nothing says what the {pages} pages of a file are: taken for z; pages= names them"
+        )
+    return replace(layout, axes=tuple("z" if axis == "page" else axis for axis in layout.axes))
 
 
 def _without_clashes(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:

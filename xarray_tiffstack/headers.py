@@ -32,7 +32,7 @@ class Headers:
 
 
 def read_headers(
-    table: FileTable, pages: str, loose: Collection[str] = ()
+    table: FileTable, pages: str | None, loose: Collection[str] = ()
 ) -> tuple[FileTable, Headers]:
     """Read the header of every file, in parallel, and sort the files by what they hold.
 
@@ -88,7 +88,7 @@ def read_headers(
     return (table if alike else table.having(table.rows.assign(layout=names))), headers
 
 
-def _probe(path: str, pages: str) -> Layout | str:
+def _probe(path: str, pages: str | None) -> Layout | str:
     """Layout of a file, or what is wrong with it."""
     try:
         return tiff.probe(path, pages=pages)

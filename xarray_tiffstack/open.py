@@ -16,7 +16,7 @@ from xarray_tiffstack.dataset import make_dataset
 from xarray_tiffstack.grid.samples import split_samples, without_variants
 from xarray_tiffstack.headers import Headers, read_headers
 from xarray_tiffstack.messages import counted, first_lines, user_stacklevel
-from xarray_tiffstack.table import FileTable, read_names, table_of
+from xarray_tiffstack.table import FileTable, read_table, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ def _samples(
     if isinstance(source, pd.DataFrame):
         table = table_of(source, options.pattern)
     else:
-        table = read_names(source, options.pattern, options.unmatched)
+        table = read_table(source, options.pattern, options.unmatched)
     table = without_variants(table)
     empty, absent = _look(table.rows["path"].tolist())
     if absent and not isinstance(source, (str, os.PathLike)):

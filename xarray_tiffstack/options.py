@@ -45,6 +45,6 @@ class Options:
             )
         object.__setattr__(self, "device", _device.check(self.device))
 
-    def pages_of(self, convention: Convention | None) -> str:
-        """Say what the pages of a file are, where the file does not."""
-        return self.pages or (convention.pages if convention is not None else "z")
+    def pages_of(self, convention: Convention | None) -> str | None:
+        """Say what the pages of a file are, where the file does not; None where nothing says."""
+        return self.pages or (convention.pages if convention is not None else None)

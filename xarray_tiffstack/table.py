@@ -19,8 +19,10 @@ from xarray_tiffstack.names.conventions import (
     find_convention,
     inferred_convention,
 )
-from xarray_tiffstack.names.infer import Inference, infer, units_beside
+from xarray_tiffstack.names.dependencies import determines
+from xarray_tiffstack.names.infer import infer, units_beside
 from xarray_tiffstack.names.pattern import Pattern
+from xarray_tiffstack.names.reading import read_names
 from xarray_tiffstack.names.recognise import recognise
 from xarray_tiffstack.names.vocabulary import Token
 from xarray_tiffstack.source import common_folder, inside, list_files
@@ -85,7 +87,7 @@ def scan(
     0  cell   2  0
     1  cell  10  0
     """
-    return read_names(source, pattern, unmatched).frame()
+    return read_table(source, pattern, unmatched).frame()
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +133,7 @@ class FileTable:
         return rows
 
 
-def read_names(
+def read_table(
     source: Source,
     pattern: str | Pattern | Convention | None = None,
     unmatched: Literal["warn", "ignore", "raise"] = "warn",
@@ -139,9 +141,11 @@ def read_names(
     """List the TIFFs of a source and read their names; see `scan`."""
     one_of("unmatched", unmatched, ("warn", "ignore", "raise"))
     listing = list_files(source)
+    reading = read_names(listing.names, pattern)
+    if reading.warning:
+        warnings.warn(reading.warning, UserWarning, stacklevel=user_stacklevel())
+    chosen, convention, aside = reading.pattern, reading.convention, reading.aside
     names = listing.names
-    chosen, convention, reasons = _choose(pattern, names)
-    aside = convention.set_aside(names) if convention is not None else {}
     names = [name for name in names if name not in aside]
     fits, columns = chosen.parse_names(names)
     if not fits.any():
@@ -153,14 +157,14 @@ def read_names(
     _tell(rest, len(names), chosen, unmatched)
     columns = _without_absent(columns, convention)
     folders = [chosen.folder(name) if "/" in name else "" for name in kept]
-    if len(set(folders)) > 1:
+    if len(set(folders)) > 1 and not _repeat_tokens(folders, columns):
         columns = {"folder": np.array(folders, object), **columns}
     return FileTable(
         rows=pd.DataFrame({"path": inside(listing.root, kept), **columns}),
         source=listing.root,
         pattern=chosen.text,
         convention=convention,
-        reasons=tuple(reasons),
+        reasons=reading.reasons,
         unmatched=tuple(rest),
         aside={**listing.aside, **aside},
         units=units_beside(chosen) if convention is None else {},
@@ -253,48 +257,6 @@ def suggest(source: Source) -> tuple[list[str], bool]:
     return lines, (known.pattern or found.pattern) is not None
 
 
-def _choose(
-    pattern: str | Pattern | Convention | None, names: Sequence[str]
-) -> tuple[Pattern, Convention | None, list[str]]:
-    """Find the pattern that reads the names, what its tokens mean, and why it was chosen."""
-    if pattern is None:
-        known = recognise(names)
-        if known.convention is None or known.pattern is None:
-            return _inferred(infer(names), names)
-        if known.convention.fallback and (found := infer(names)).has_markers:
-            return _inferred(found, names)
-        return known.pattern, known.convention, list(known.reasons)
-    if isinstance(pattern, str):
-        if not re.search(r"[{}()\\]", pattern):
-            pattern = find_convention(pattern)
-        else:
-            pattern = Pattern(pattern)
-    if isinstance(pattern, Pattern):
-        return pattern, None, []
-    best = max(pattern.patterns, key=lambda p: p.parse_names(names)[0].sum())
-    return best, pattern, []
-
-
-def _inferred(found: Inference, names: Sequence[str]) -> tuple[Pattern, Convention, list[str]]:
-    """Read names that no convention explains, where that can be done in one way only."""
-    why = "\n".join(f"  {reason}" for reason in found.reasons)
-    if found.pattern is None:
-        ways = [f"pattern={template!r}" for template in found.candidates]
-        ways = ways or ["a template of your own, such as pattern='{name}_t{t:d}_z{z:d}.tif'"]
-        raise ValueError(
-            f"no known convention explains these {len(names)} names, and they cannot be read "
-            f"without guessing:\n{first_lines(names)}\n{why}\nSay how they are read:\n"
-            + first_lines(ways)
-        )
-    warnings.warn(
-        f"no known convention explains these {len(names)} names; they are read as\n"
-        f"  pattern={found.template!r}\n{why}\nPass that, or what is right, to say so yourself.",
-        UserWarning,
-        stacklevel=user_stacklevel(),
-    )
-    return found.pattern, inferred_convention(found.pattern, found.tokens), list(found.reasons)
-
-
 def _tell(
     rest: Sequence[str], total: int, pattern: Pattern, unmatched: Literal["warn", "ignore", "raise"]
 ) -> None:
@@ -309,6 +271,38 @@ def _tell(
     if unmatched == "raise":
         raise ValueError(message)
     warnings.warn(message, UserWarning, stacklevel=user_stacklevel())
+
+
+def _repeat_tokens(
+    folders: Sequence[str], columns: Mapping[str, pd.Series[Any] | np.ndarray]
+) -> bool:
+    """Whether folders say no more than the tokens do, as ch0/, 488nm/ or CamA/."""
+    codes, own = pd.factorize(np.array(folders, object))
+    first = np.unique(codes, return_index=True)[1]
+    if len({folder.count("/") for folder in own}) > 1 or len(own) == len(folders):
+        return False
+    values = {
+        name: [str(value) for value in np.asarray(column, object)[first]]
+        for name, column in columns.items()
+        if determines([codes], pd.factorize(np.asarray(column, object), use_na_sentinel=False)[0])
+    }
+    parts = list(zip(*(str(folder).split("/") for folder in own), strict=True))
+    return all(
+        len(set(part)) == 1 or any(_spell(part, texts) for texts in values.values())
+        for part in parts
+    )
+
+
+def _spell(parts: Sequence[str], values: Sequence[str]) -> bool:
+    """Whether texts are a word of their own each, but for a value in it, as ch0 and ch1."""
+    left = set()
+    for part, value in zip(parts, values, strict=True):
+        word = rf"(?<![0-9])0*{re.escape(value)}(?![0-9])"
+        found = re.search(word if value.isdecimal() else re.escape(value), part)
+        if found is None:
+            return False
+        left.add(part[: found.start()] + "*" + part[found.end() :])
+    return len(left) == 1
 
 
 def _without_absent(

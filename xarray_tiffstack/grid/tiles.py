@@ -13,7 +13,7 @@ from xarray_tiffstack.array.mosaic import Join
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PIECE = "part"  # the token whose files continue the volume before them, along z
+PIECE = "part"  # the token whose files continue the pages of the file before them
 
 # Tokens that count tiles along an axis, where mosaic=True has to find them.
 _TILE_TOKENS = {"z": ("z_offset",), "y": ("y_offset", "row"), "x": ("x_offset", "col")}
@@ -58,9 +58,15 @@ def tile_tokens(
 
 
 def find_joins(
-    dims: Sequence[str], tiles: Mapping[str, str], overlap: float | Mapping[str, float]
+    dims: Sequence[str],
+    tiles: Mapping[str, str],
+    overlap: float | Mapping[str, float],
+    outermost: str = "z",
 ) -> list[Join]:
-    """Decide along which axes tiles are put together, of a grid with some dimensions."""
+    """Decide along which axes tiles are put together, of a grid with some dimensions.
+
+    The pages of a file continue those of the file before along its `outermost` axis.
+    """
     shared = dict(overlap) if isinstance(overlap, Mapping) else dict.fromkeys(tiles, overlap)
     if any(not isinstance(n, Real) or isinstance(n, bool) for n in (*shared.values(), 0)):
         raise ValueError(f"overlap must be pixels, or a fraction below 1, not {overlap!r}")
@@ -74,7 +80,9 @@ def find_joins(
         if token.lstrip("-") in dims
     ]
     if PIECE in dims:
-        if any(join.axis == "z" for join in joins):
-            raise ValueError(f"{PIECE!r} continues the files along z, where mosaic= puts tiles too")
-        joins.append(Join("z", PIECE))
+        if any(join.axis == outermost for join in joins):
+            raise ValueError(
+                f"{PIECE!r} continues the files along {outermost}, where mosaic= puts tiles too"
+            )
+        joins.append(Join(outermost, PIECE))
     return joins

@@ -72,10 +72,11 @@ class Convention:
     """Order of the dimensions that it may give."""
     always: tuple[str, ...] = ()
     """Dimensions that are there also where they have length 1."""
-    pages: str = "z"
-    """What the pages of a file are, where the file does not say."""
-    fallback: bool = False
-    """Whether it knows so little that a marker beside a number (``time000``) says more."""
+    pages: str | None = None
+    """What the pages of a file are, where the file does not say; None where that is not known."""
+    weak: bool = False
+    """Whether it says so little that other programs write such names, too: what an inference finds
+    in them beyond it goes before it."""
     settings: bool = False
     """Whether a Settings file of a lattice light-sheet microscope may lie beside the images."""
     aside: tuple[Aside, ...] = ()
