@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import tifffile
 from conftest import reference_name
+from test_private import PRIVATE
 
 from xarray_tiffstack import load_conventions
 from xarray_tiffstack.demo import write_acquisition
@@ -93,8 +94,26 @@ def test_page(page: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?://)([^)#\s]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target, _, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)(#([^)\s]+))?\)", text):
+        there = page.parent / target if target else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Give what can be linked to in a page, as GitHub names it."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_design_names_what_is_private() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    for place in PRIVATE:
+        module, _, path = place.partition(":")
+        assert module in page, place
+        assert path.split(".")[-1] in page, place
 
 
 def run_examples(block: str, variables: dict[str, Any], where: str) -> None:
