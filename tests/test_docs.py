@@ -25,6 +25,7 @@ import tifffile
 from conftest import reference_name
 from test_private import PRIVATE
 
+import xarray_tiffstack
 from xarray_tiffstack import load_conventions
 from xarray_tiffstack.demo import write_acquisition
 
@@ -106,6 +107,18 @@ def anchors(page: Path) -> set[str]:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_design_names_every_room() -> None:
+    package = Path(xarray_tiffstack.__file__).parent
+    modules = {path.stem for path in package.rglob("*.py")}
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+/?)`", page.split("## The rooms")[1].split("\n## ")[0]))
+    assert named <= modules | {f"{room}/" for room in rooms}
+    assert {f"{room}/" for room in rooms} <= named
+    top = {path.stem for path in package.glob("*.py") if not path.stem.startswith("__")}
+    assert top - {"messages"} <= named
 
 
 def test_the_design_names_what_is_private() -> None:
