@@ -224,9 +224,10 @@ def _told(tif: tifffile.TiffFile, file: File, chain: Chain, stack: _Stack) -> Me
         return _run(file, chain, plain, alike[0], n)
     found = _in_series(alike, sizes, chain, plain)
     commented = tif.is_imagej or tif.is_ome or tif.is_shaped
-    if kind not in _UNNAMED or (commented and len(plain.order) > 1):
-        if found is None or kind in _UNNAMED:
-            found = _untold(plain, sizes[0] if sizes and kind not in _UNNAMED else 0)
+    if kind in _UNNAMED and commented and len(plain.order) > 1:
+        found = _untold(plain, 0)
+    elif kind not in _UNNAMED and found is None:
+        found = _untold(plain, sizes[0] if sizes else 0)
     return replace(found or plain, lasting=kind in _LASTING)
 
 
