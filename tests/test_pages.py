@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+import xarray as xr
 
 from xarray_tiffstack import tiff
 
@@ -286,3 +287,29 @@ def test_alike_files_are_understood_alike(tmp_path: Path) -> None:
             tifffile.imwrite(path, pages(*shape), imagej=True, metadata={"axes": axes})
             spelled = {"T": "time", "Z": "z", "C": "channel", "Y": "y", "X": "x"}
             assert_holds(path, tuple(spelled[a] for a in axes), pages(*shape))
+
+
+# --- Told when a folder is opened
+
+
+def test_a_folder_of_such_files(tmp_path: Path) -> None:
+    for t in range(3):
+        with tifffile.TiffWriter(tmp_path / f"cell_t{t}.tif") as tif:
+            tif.write(pages(4, 4), contiguous=False, **GREY)
+            for plane in pages(5, Y, X) + t:
+                tif.write(plane, contiguous=False, **GREY)
+    options = {"engine": "tiffstack", "pattern": "cell_t{t:d}.tif"}
+    with pytest.warns(
+        UserWarning, match=r"1 file .*\n.*cell_t0\.tif: 1 page of 6 left out"
+    ) as told:
+        ds = xr.open_dataset(tmp_path, **options)
+    assert len(told) == 1
+    assert ds.image.shape == (3, 5, Y, X)
+    np.testing.assert_array_equal(ds.image[2], pages(5, Y, X) + 2)
+    (said,) = ds.tiffstack.report().disagreements
+    assert said.startswith("cell_t0.tif: 1 page of 6 left out")
+    named = xr.open_dataset(tmp_path, pages="depth", **options)  # and warns no more
+    assert named.image.dims == ("t", "depth", "y", "x")
+    assert len(named.tiffstack.report().disagreements) == 1
+    every = xr.open_dataset(tmp_path, pages="z", validate="headers", **options)
+    assert len(every.tiffstack.report().disagreements) == 3
