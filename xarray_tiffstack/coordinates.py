@@ -29,6 +29,8 @@ class Notes:
     """What is wrong with files that cannot be read, by path."""
     settings: dict[str, Any]
     """What the program of the microscope wrote beside the files."""
+    pages: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Which pages of files are left out or were not understood, by path."""
     disagreements: list[str] = field(default_factory=list)
     """What was given or recorded otherwise than it was found."""
 

@@ -18,7 +18,7 @@ from xarray_tiffstack.array.variable import FileVariable
 from xarray_tiffstack.coordinates import Notes, labels_and_tokens, lasers, positions
 from xarray_tiffstack.grid.placing import Grid, make_grid
 from xarray_tiffstack.grid.tiles import find_joins, tile_tokens
-from xarray_tiffstack.messages import counted, first_lines
+from xarray_tiffstack.messages import counted, first_lines, user_stacklevel
 from xarray_tiffstack.source import below
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def make_dataset(table: FileTable, headers: Headers, options: Options) -> xr.Dat
     # Coordinates are promoted afterwards: given as such, xarray makes plain variables of them.
     return xr.Dataset(
         {"image": _variable(image, table, notes, options.device), **coords},
-        attrs={"source": table.source, **_report_lists(table, headers, grid, notes)},
+        attrs={"source": table.source, **_report_lists(table, headers, grid, notes, options.pages)},
     ).set_coords(list(coords))
 
 
@@ -110,13 +110,24 @@ def _variable(image: Image, table: FileTable, notes: Notes, device: str | None) 
 # --- what the report will say ---------------------------------------------------------------
 
 
-def _report_lists(table: FileTable, headers: Headers, grid: Grid, notes: Notes) -> dict[str, str]:
+def _report_lists(
+    table: FileTable, headers: Headers, grid: Grid, notes: Notes, pages: str | None
+) -> dict[str, str]:
     """Say what was left out or differs: lists as text, a line each, that every format can hold."""
     root = table.source
     stacks, found = notes.settings.get("stacks"), len(grid.labels.get("stack", ()))
     if stacks is not None and stacks > found:
         notes.disagreements.append(f"{stacks} stacks in Settings.txt, {found} in the names")
-    own = set(table.rows["path"]) if headers.planes else set()
+    own = set(table.rows["path"]) if headers.planes or headers.notes else set()
+    notes.pages |= {path: found for path, found in headers.notes.items() if path in own}
+    odd = [f"{below(root, path)}: {note}" for path, each in notes.pages.items() for note in each]
+    if odd and pages is None:
+        warnings.warn(
+            f"not all pages of {counted(len(notes.pages), 'file')} are as they seem:\n"
+            f"{first_lines(odd)}\npages= gives the pages a name, and ends this warning.",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
     planes = {path: n for path, n in headers.planes.items() if path in own}
     lists: dict[str, Iterable[str]] = {
         "reasons": table.reasons,
@@ -124,7 +135,7 @@ def _report_lists(table: FileTable, headers: Headers, grid: Grid, notes: Notes) 
         "aside": [f"{path}: {why}" for path, why in table.aside.items()],
         "duplicates": [below(root, path) for path in grid.duplicates],
         "short": [f"{below(root, path)}: {counted(n, 'plane')}" for path, n in planes.items()],
-        "disagreements": notes.disagreements,
+        "disagreements": [*notes.disagreements, *odd],
         "unreadable": notes.unreadable.values(),
     }
     return {name: text for name, items in lists.items() if (text := "\n".join(items))}
@@ -187,6 +198,8 @@ def _probe(paths: Iterable[str], pages: str | None, notes: Notes) -> tuple[str, 
             errors[path] = str(error)
         else:
             notes.unreadable |= errors
+            if layout.notes:
+                notes.pages[path] = layout.notes
             return path, layout
     raise OSError(
         f"none of {counted(len(errors), 'file')} can be read:\n{first_lines(errors.values())}"

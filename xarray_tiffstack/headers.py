@@ -27,6 +27,8 @@ class Headers:
     """What is wrong with the files that cannot be read, by path."""
     planes: Mapping[str, int] = field(default_factory=dict)
     """How many planes those files hold that end early, by path."""
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Which pages of files are left out or were not understood, by path."""
     layout: Layout | None = None
     """What a file holds, where all are alike."""
 
@@ -83,6 +85,11 @@ def read_headers(
     headers = Headers(
         unreadable=broken,
         planes={path: n for path, n in zip(paths, planes, strict=True) if n is not None},
+        notes={
+            path: found.notes
+            for path, found in zip(paths, layouts, strict=True)
+            if not isinstance(found, str) and found.notes
+        },
         layout=whole if alike and not loose else None,
     )
     return (table if alike else table.having(table.rows.assign(layout=names))), headers

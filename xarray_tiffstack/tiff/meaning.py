@@ -39,6 +39,7 @@ _COLUMNS = {"column": "col"}  # of NDTiff, as this package calls it
 
 # Series whose pages are counted here; of all other kinds tifffile knows better which count.
 _COUNTED = {"uniform", "generic", "shaped", "imagej", "ome", "mmstack", "scanimage"}
+_UNNAMED = {"uniform", "generic"}  # of which tifffile knows no more than is seen here
 # Series that the first directory, and how the others are stored, tell all about.
 _LASTING = {"uniform", "generic", "shaped", "imagej", "ome", "stk"}
 
@@ -205,32 +206,37 @@ def _names(letters: str) -> tuple[str, ...]:
 
 
 def _told(tif: tifffile.TiffFile, file: File, chain: Chain, stack: _Stack) -> Meaning | None:
-    """Arrange pages as the file or its index tells; None where nothing is told."""
+    """Arrange pages as the file or its index tells, if that fits their number."""
     plain = _one_after_the_other(stack, chain)
     if frames := _ndtiff(tif, file, chain, stack):
-        return _arranged(plain, frames) or plain
+        return _arranged(plain, frames) or _untold(plain, 0)
     series = _series(tif)
-    if series and series[0].kind not in _COUNTED:
+    kind = series[0].kind if series else ""
+    if series and kind not in _COUNTED:
         return _as_told(series[0], file, chain, plain)
+    if kind in _UNNAMED and _MICRO_MANAGER in stack.page.tags:
+        labels = [_indices(page_at(tif, int(chain.ifds[i]), i)) for i in stack.numbers.tolist()]
+        return _arranged(plain, labels) or _untold(plain, 0)
     alike = [s for s in series if s.keyframe.shape == stack.page.shape]
     alike = [s for s in alike if (s.shape, s.axes) == (alike[0].shape, alike[0].axes)]
     sizes = [max(1, math.prod(s.shape) // s.keyframe.size) for s in alike]
-    k = len(stack.numbers)
-    if k == 1 and sizes and (n := _in_a_run(tif, sizes[0])) > 1:
+    if len(chain) == 1 and sizes and (n := _in_a_run(tif, sizes[0])) > 1:
         return _run(file, chain, plain, alike[0], n)
     found = _in_series(alike, sizes, chain, plain)
-    if found is not None:
-        return replace(found, lasting=all(s.kind in _LASTING for s in alike))
-    if _MICRO_MANAGER in stack.page.tags:
-        labels = [_indices(page_at(tif, int(chain.ifds[i]))) for i in stack.numbers]
-        if found := _arranged(plain, labels):
-            return found
-    said = sizes[0] if sizes else 0
-    if not series or series[0].kind not in {"uniform", "generic"} or tif.is_imagej or tif.is_ome:
-        claim = f"describe {counted(said, 'page')}" if said else "cannot be understood"
-        note = f"its comments {claim}, it has {k}: opened one after the other"
-        return replace(plain, notes=(*plain.notes, note))
-    return replace(plain, lasting=True)
+    commented = tif.is_imagej or tif.is_ome or tif.is_shaped
+    if kind in _UNNAMED and commented and len(plain.order) > 1:
+        found = _untold(plain, 0)
+    elif kind not in _UNNAMED and found is None:
+        found = _untold(plain, sizes[0] if sizes else 0)
+    return replace(found or plain, lasting=kind in _LASTING)
+
+
+def _untold(plain: Meaning, said: int) -> Meaning:
+    """Note that comments do not fit the pages."""
+    pages = counted(len(plain.order), "page")
+    claim = f"describe {counted(said, 'page')}, it has" if said else "do not arrange its"
+    note = f"its comments {claim} {pages}: opened one after the other"
+    return replace(plain, notes=(*plain.notes, note))
 
 
 def _series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
@@ -319,8 +325,7 @@ def _run(
     axes, shape = _names(series.axes), tuple(series.shape)
     if math.prod(shape) != n * math.prod(plain.shape):
         axes, shape = ("", *plain.axes), (n, *plain.shape)
-    lasting = series.kind in _LASTING
-    return replace(plain, axes=axes, shape=shape, run=True, lasting=lasting)
+    return replace(plain, axes=axes, shape=shape, run=True)
 
 
 def _as_told(series: tifffile.TiffPageSeries, file: File, chain: Chain, plain: Meaning) -> Meaning:
