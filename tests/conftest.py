@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import fields
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import tifffile
+import yaozarrs
 import zarr
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from xarray_tiffstack.ome_zarr.convert import convert
+from xarray_tiffstack.ome_zarr.settings import Limits, Options
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import xarray as xr
     from zarr.abc.store import Store
+
+    from xarray_tiffstack.ome_zarr import Summary
 
 SHAPE = (4, 6, 8)  # z, y, x of one file
 WAVELENGTHS = (488, 560, 642)
+ONE_FILE_A_BLOCK = Limits(small=1)  # tiny files are otherwise read many at a time
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -92,11 +101,22 @@ def _no_file_left_open() -> Iterator[None]:
     assert not left
 
 
-def validate(store: Path | str | Store) -> None:
-    """Pass a store by yaozarrs and ome-zarr-models, where these are installed."""
-    if find_spec("yaozarrs") and isinstance(store, Path):
-        import yaozarrs
+def to_ome_zarr(ds: xr.Dataset, store: Any, **options: Any) -> Summary:
+    """Convert, and have other people's validators pass the store.
 
+    Takes also ``limits`` (how the work is cut) and ``engine`` (who writes pixels) of `convert`.
+    """
+    names = [field.name for field in fields(Options)]
+    layout = Options(**{name: options.pop(name) for name in names if name in options})
+    options["check"] = options.pop("verify", False)
+    summary = convert(ds, store, layout, **options)
+    validate(store)
+    return summary
+
+
+def validate(store: Path | str | Store) -> None:
+    """Pass a store by yaozarrs, and by ome-zarr-models where that is installed."""
+    if isinstance(store, Path):
         yaozarrs.validate_zarr_store(store)
     if find_spec("ome_zarr_models"):
         from ome_zarr_models import open_ome_zarr
@@ -111,17 +131,17 @@ def validate(store: Path | str | Store) -> None:
 
 
 class _Opened:
-    """Counts the files that this process opens, as the interpreter's audit events tell."""
+    """Hears which TIFFs this process opens, by the interpreter's audit events."""
 
     def __init__(self) -> None:
-        self.paths: list[str] | None = None
+        self.tell: Callable[[str], object] | None = None
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, args: tuple[object, ...]) -> None:
-        if event == "open" and self.paths is not None and isinstance(args[0], (str, bytes)):
+        if event == "open" and self.tell is not None and isinstance(args[0], (str, bytes)):
             path = os.fsdecode(args[0])
             if path.lower().endswith((".tif", ".tiff")):
-                self.paths.append(path)
+                self.tell(path)
 
 
 _OPENED = _Opened()
@@ -130,6 +150,14 @@ _OPENED = _Opened()
 @pytest.fixture
 def opened() -> Iterator[list[str]]:
     """Paths of the TIFFs opened since the test began; clear it to begin again."""
-    _OPENED.paths = []
-    yield _OPENED.paths
-    _OPENED.paths = None
+    paths: list[str] = []
+    _OPENED.tell = paths.append
+    yield paths
+    _OPENED.tell = None
+
+
+@pytest.fixture
+def when_opened() -> Iterator[Callable[[Callable[[str], object]], None]]:
+    """Have something called with the path of each TIFF that is opened."""
+    yield lambda call: setattr(_OPENED, "tell", call)
+    _OPENED.tell = None

@@ -15,10 +15,14 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from conftest import pixels, reference_name, write, write_acquisition
+from conftest import pixels, reference_name, to_ome_zarr, validate, write, write_acquisition
 
-from xarray_tiffstack.ome_zarr.convert import make_job, to_ome_zarr
-from xarray_tiffstack.watch import _Growth, follow
+from xarray_tiffstack.ome_zarr.growth import Growth, grow
+from xarray_tiffstack.ome_zarr.images import collect
+from xarray_tiffstack.ome_zarr.plan import Plan
+from xarray_tiffstack.ome_zarr.settings import Options, make_settings
+from xarray_tiffstack.ome_zarr.store import Store
+from xarray_tiffstack.watch import follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +30,11 @@ if TYPE_CHECKING:
 
 POLL = 0.05
 ORDER = [(ch, stack) for stack in range(5) for ch in range(3)]
+
+
+def planned(ds: xr.Dataset, **options: Any) -> Plan:
+    collection = collect(ds)
+    return Plan(collection, make_settings(collection, Options(**options)))
 
 
 class Microscope(threading.Thread):
@@ -72,7 +81,7 @@ class Reader(threading.Thread):
         self.seen.append(ds.sizes["stack"])
         self.compare(ds)
         self.compare(xr.open_zarr(self.store, group="0", chunks=None).load())  # by the side door
-        # A viewer, which knows nothing of labels, finds each cell whole or empty.
+        # A viewer, which knows nothing of labels, finds all of each file or nothing.
         for stack, channels in enumerate(zarr.open_array(self.store / "0/image", mode="r")[:]):
             for channel, found in enumerate(channels):
                 if found.any() and not np.array_equal(found, pixels(channel * 5 + stack)):
@@ -102,6 +111,7 @@ def followed(tmp_path: Path, order: list[tuple[int, int]], **options: Any) -> Re
 
 
 def assert_like_converted_afterwards(tmp_path: Path, **options: Any) -> None:
+    validate(tmp_path / "store.zarr")
     ds = xr.open_dataset(tmp_path / "raw", engine="tiffstack")
     to_ome_zarr(ds, tmp_path / "afterwards.zarr", **options)
     found, expected = (
@@ -197,7 +207,7 @@ def test_a_collection_grows(tmp_path: Path) -> None:
     ds = xr.open_dataset(tmp_path / "raw", engine="tiffstack", pattern=pattern)
     store, afterwards = tmp_path / "store.zarr", tmp_path / "afterwards.zarr"
     xml = store / "OME" / "METADATA.ome.xml"
-    growth = _Growth(store, {}, overwrite=False)
+    growth = Growth(store, Options())
     for length in (2, 3):
         growth.take(ds.isel(t=slice(length)))
         assert xml.read_text().count(f'SizeT="{length}"') == 2
@@ -213,12 +223,10 @@ def test_a_collection_grows(tmp_path: Path) -> None:
 def test_readers_see_one_state_while_arrays_grow(tmp_path: Path, ended: bool, version: Any) -> None:
     ds = xr.open_dataset(write_acquisition(tmp_path / "raw"), engine="tiffstack")
     store, first = tmp_path / "store.zarr", ds.isel(stack=slice(2))
-    _Growth(store, {"ngff_version": version}, overwrite=False).take(first)
+    Growth(store, Options(ngff_version=version)).take(first)
     if ended:  # and then there is more all the same
         to_ome_zarr(first, store, ngff_version=version)
-    job = make_job(ds, store, ngff_version=version)
-    job.growing = True
-    assert job.grow()
+    assert grow(planned(ds, ngff_version=version), store)
     assert zarr.open_array(store / "0/image", mode="r").shape[0] == 5  # and the labels are two yet
     seen = first.transpose("stack", "channel", ...).load()
     for found in (xr.open_datatree(store, engine="zarr")["0"], xr.open_zarr(store, group="0")):
@@ -247,9 +255,7 @@ def test_nothing_ever_comes(tmp_path: Path) -> None:
 def test_begun_by_following_and_ended_by_converting(tmp_path: Path) -> None:
     raw = write_acquisition(tmp_path / "raw")
     ds = xr.open_dataset(raw, engine="tiffstack")
-    job = make_job(ds, tmp_path / "store.zarr")
-    job.growing = True
-    job.begin(overwrite=False)
+    Store(planned(ds), tmp_path / "store.zarr").begin(overwrite=False, growing=True)
     begun = xr.open_datatree(tmp_path / "store.zarr", engine="zarr")["0"]
     assert not begun.present.any()  # there are no pixels yet
     to_ome_zarr(ds, tmp_path / "store.zarr")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from conftest import write, write_acquisition
+from conftest import to_ome_zarr, write, write_acquisition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def write_image(raw: Path, root: Path, version: str) -> Store:
     write_acquisition(raw)
     ds = xr.open_dataset(raw, engine="tiffstack", voxel_size=(0.5, 0.1, 0.2))
     ds = ds.isel(x=slice(2, None))
-    ds.tiffstack.to_ome_zarr(root, levels=LEVELS, ngff_version=version)
+    to_ome_zarr(ds, root, levels=LEVELS, ngff_version=version)
     return Store(root, {"": ds.image})
 
 
@@ -42,7 +42,7 @@ def write_collection(raw: Path, root: Path, version: str) -> Store:
         write(raw / f"cell_p{p}_t{t}_c{c}.tif", cell)
     pattern = "cell_p{position:d}_t{time:d}_c{channel:d}.tif"
     ds = xr.open_dataset(raw, engine="tiffstack", pattern=pattern, voxel_size=(0.5, 0.1, 0.1))
-    ds.tiffstack.to_ome_zarr(root, levels=LEVELS, ngff_version=version)
+    to_ome_zarr(ds, root, levels=LEVELS, ngff_version=version)
     return Store(root, {str(p): ds.image.isel(position=p) for p in range(2)})
 
 
@@ -51,7 +51,7 @@ def write_plate(raw: Path, root: Path, version: str) -> Store:
         write(raw / f"{well}_f{f}_c{c}.tif", cell, shape=(6, 8))
     pattern = "{well}_f{field:d}_c{channel:d}.tif"
     ds = xr.open_dataset(raw, engine="tiffstack", pattern=pattern, voxel_size={"y": 0.1, "x": 0.1})
-    ds.tiffstack.to_ome_zarr(root, levels=LEVELS, ngff_version=version)
+    to_ome_zarr(ds, root, levels=LEVELS, ngff_version=version)
     paths = {"A01": "A/01", "B03": "B/03"}
     images = {
         f"{path}/{f}": ds.image.sel(well=well, field=f)

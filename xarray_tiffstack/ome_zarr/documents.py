@@ -177,7 +177,7 @@ class Documents:
             present = ds["present"].transpose(*self.collection.slot_dims).copy(deep=True)
             for slot in failed:
                 present.values[slot] = False
-            ds = ds.assign_coords(present=present)
+            ds = ds.assign_coords(present=present.transpose(*ds["present"].dims))
         for image, level in self.plan.places:
             path = image.group(level)
             labels = self.labels(image, level, ds)

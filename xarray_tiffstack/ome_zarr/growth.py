@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 import zarr
 
+from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.documents import Documents
 from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.journal import FIELDS, path_of
 from xarray_tiffstack.ome_zarr.lock import locked
-from xarray_tiffstack.ome_zarr.place import target_of
 from xarray_tiffstack.ome_zarr.plan import Plan
 from xarray_tiffstack.ome_zarr.settings import Options, Settings, make_settings
 from xarray_tiffstack.ome_zarr.store import Store, read_notes
@@ -51,16 +51,17 @@ class Growth:
         workers: int | None = None,
         overwrite: bool = False,
     ) -> None:
-        self.target = target_of(path)
+        self.target = place.target_of(path)
         self.options, self.workers, self.overwrite = options, workers, overwrite
         self.begun = self.stuck = False
         self.written = self.nbytes = 0
 
     def take(self, ds: xr.Dataset) -> None:
         """Write what the store lacks; where it cannot grow to hold it, it is stuck."""
+        collection = collect(ds, self.options.voxel_size)
+        plan = Plan(collection, make_settings(collection, self.options))
+        place.check(self.target, plan)
         with locked(self.target):
-            collection = collect(ds, self.options.voxel_size)
-            plan = Plan(collection, make_settings(collection, self.options))
             grown = grow(plan, self.target)
             self.stuck = grown is None and (self.begun or is_growing(self.target, plan))
             if self.stuck:

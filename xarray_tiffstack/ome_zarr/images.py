@@ -90,12 +90,7 @@ def collect(ds: xr.Dataset, voxel_size: Mapping[str, float] | None = None) -> Co
             f"{', '.join(map(repr, ds.data_vars)) or 'none'}: take ds[['image']]"
         )
     source = str(ds.attrs.get("source", ""))
-    slot_dims: tuple[str, ...] = ()
-    paths = None
-    if "path" in ds.coords:
-        slot_dims = tuple(str(d) for d in ds["path"].dims if d in ds["image"].dims)
-        # Where a volume is in several files, they are along the last dimension.
-        paths = ds["path"].transpose(*slot_dims, ...).values
+    path: Any = ds.get("path")
     given = tuple(map(str, ds["image"].dims))
     origins = tuple(
         str(about["source"]) for about in (ds.encoding, ds["image"].encoding) if "source" in about
@@ -104,9 +99,14 @@ def collect(ds: xr.Dataset, voxel_size: Mapping[str, float] | None = None) -> Co
     kinds = axes(ds)
     ds = ds.transpose(*(d for d in ds["image"].dims if d not in kinds), *kinds, ...)
     dims = [str(d) for d in ds["image"].dims if d not in kinds]
+    slot_dims: tuple[str, ...] = ()
+    if path is not None:
+        slot_dims = tuple(str(d) for d in ds["path"].dims if d in ds["image"].dims)
+        # Where a volume is in several files, they are along the last dimension.
+        path = path.transpose(*slot_dims, ...).values
     plate = _is_plate(ds, dims)
     images = _images(ds, dims, plate)
-    return Collection(ds, kinds, images, plate, slot_dims, paths, source, given, origins)
+    return Collection(ds, kinds, images, plate, slot_dims, path, source, given, origins)
 
 
 def _native(ds: xr.Dataset) -> xr.Dataset:

@@ -233,6 +233,7 @@ def _spacing(ds: xr.Dataset, dim: str) -> tuple[float, float, str | None]:
         return 1.0, 0.0, None
     first, last = int(known[0]), int(known[-1])
     step = float(earliest[last] - earliest[first]) / max(last - first, 1)
+    step = float(f"{step:.12g}")  # 0.2, not 0.19999999999999998
     if step <= 0:  # one label, or a clock that stood still
         return 1.0, float(earliest[first]), unit
     return step, float(earliest[first]) - step * first, unit

@@ -14,12 +14,12 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import numpy as np
 import zarr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
     from zarr.abc.store import Store
 
     from xarray_tiffstack.ome_zarr.images import Image
@@ -54,11 +54,27 @@ class Arrays:
         key = image.path, level
         if key not in self._open:
             path = f"{image.group(level)}/image"
-            v3 = self.plan.settings.ngff_version == "0.5"
-            store = _kvstore(self.target, path) if self.engine != "zarr" else None
-            found = _tensorstore(store, "zarr3" if v3 else "zarr") if store else None
-            self._open[key] = found or _zarr(self.target, path)
+            driver = "zarr3" if self.plan.settings.ngff_version == "0.5" else "zarr"
+            self._open[key] = open_pixels(self.target, path, driver, self.engine)
         return self._open[key]
+
+
+def open_pixels(target: Target, path: str, driver: str, engine: str = "auto") -> Pixels:
+    """Open an array with tensorstore where that can, or with zarr.
+
+    Parameters
+    ----------
+    target
+        The store.
+    path
+        Of the array in it.
+    driver
+        ``"zarr"`` of format 2, or ``"zarr3"``.
+    engine
+        ``"zarr"`` leaves tensorstore aside.
+    """
+    store = _kvstore(target, path) if engine != "zarr" else None
+    return (_tensorstore(store, driver) if store else None) or _zarr(target, path)
 
 
 def _kvstore(target: Target, path: str) -> dict[str, Any] | None:
@@ -79,6 +95,15 @@ def _kvstore(target: Target, path: str) -> dict[str, Any] | None:
     return None
 
 
+def put(target: Target, key: str, data: bytes) -> None:
+    """Write an object of a store in the cloud, where tensorstore can: zarr has no way for users."""
+    if store := _kvstore(target, ""):
+        import tensorstore
+
+        store["path"] = store["path"].replace("//", "/")
+        tensorstore.KvStore.open(store).result().write(key, data).result()
+
+
 def _tensorstore(store: dict[str, Any], driver: str) -> Pixels | None:
     """Open an array with tensorstore; None where it knows not its codec, or not the way there."""
     import tensorstore
@@ -87,7 +112,7 @@ def _tensorstore(store: dict[str, Any], driver: str) -> Pixels | None:
         array = tensorstore.open({"driver": driver, "kvstore": store}, open=True).result()
     except (ValueError, NotImplementedError, RuntimeError, OSError):
         return None
-    return _Tensorstore(array)
+    return _Tensorstore(array) if driver == "zarr3" else _TensorstoreZarr2(array)
 
 
 class _Tensorstore:
@@ -99,6 +124,26 @@ class _Tensorstore:
 
     def __setitem__(self, region: Slices, pixels: np.ndarray) -> None:
         self.array[region].write(pixels).result()
+
+
+class _TensorstoreZarr2(_Tensorstore):
+    """Leaves out chunks of zeros, as zarr does; tensorstore only where a fill value is named."""
+
+    def __setitem__(self, region: Slices, pixels: np.ndarray) -> None:
+        done = []
+        for index, inside in met(region, self.array.chunk_layout.write_chunk.shape):
+            part = np.ascontiguousarray(pixels[inside])
+            if part.view(np.uint8).any():  # byte by byte: -0.0 is not 0
+                at = tuple(
+                    slice(along.start + s.start, along.start + s.stop)
+                    for along, s in zip(region, inside, strict=True)
+                )
+                done.append(self.array[at].write(part))
+            else:
+                key = "/".join(map(str, index))
+                done.append(self.array.kvstore.write(key, None))
+        for each in done:
+            each.result()
 
 
 def _zarr(target: Target, path: str) -> Pixels:

@@ -22,7 +22,7 @@ from xarray_tiffstack.ome_zarr import metadata as ngff
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.documents import XML, Documents
 from xarray_tiffstack.ome_zarr.journal import NOTES, Journal, finished
-from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target
+from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target, put
 from xarray_tiffstack.ome_zarr.results import Failure, count
 from xarray_tiffstack.ome_zarr.settings import Settings
 from xarray_tiffstack.ome_zarr.source import Source
@@ -79,7 +79,6 @@ class Store:
 
     def begin(self, overwrite: bool, growing: bool = False) -> list[Block]:
         """Create the store, or resume it; returns the blocks that are not finished."""
-        place.check(self.target, self.plan)
         notes = read_notes(self.target)
         if notes is None or notes.get("state") in ("preparing", "damaged"):
             return self._create(growing)
@@ -163,6 +162,8 @@ class Store:
         self.documents.consolidate(levels)
         self.documents.root.update_attributes({**described, NOTES: notes})
         self.notes = notes
+        if not isinstance(self.target, Path) and (xml := ngff.ome_xml(self.plan.collection)):
+            put(self.target, XML, xml)
 
     def _files(self) -> list[tuple[str, bytes]]:
         """Files of a local store in the order of writing: a group after its members."""
