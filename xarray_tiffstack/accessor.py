@@ -225,8 +225,10 @@ class TiffstackAccessor:
     ) -> VerifyResult:
         """Compare every pixel of a store with its source, by the checksums kept while writing.
 
-        Reads all of the source and all of the store. The result is kept with the store, in the
-        attribute ``tiffstack`` of its root.
+        Reads all of the source and all of the store. Where pixels are those of complete files, a
+        random sample of files is also read a second way, by tifffile alone, and compared with
+        what is stored. The result is kept with the store, in the attribute ``tiffstack`` of its
+        root; `to_ome_zarr` then writes the blocks that differ again.
 
         Parameters
         ----------
@@ -265,10 +267,13 @@ class TiffstackAccessor:
         True
         >>> folder.cleanup()
         """
+        from xarray_tiffstack.array.second_reading import second_reading
         from xarray_tiffstack.array.variable import on_host
         from xarray_tiffstack.ome_zarr.convert import verify
 
-        return verify(on_host(self._dataset), store, workers=workers, progress=progress)
+        ds = on_host(self._dataset)
+        recheck = second_reading(ds)
+        return verify(ds, store, workers=workers, progress=progress, recheck=recheck)
 
 
 class MissingCupyAccessor:

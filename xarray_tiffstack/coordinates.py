@@ -8,6 +8,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from xarray_tiffstack import tiff
 from xarray_tiffstack.array.variable import TokenVariable
@@ -60,7 +61,7 @@ def labels_and_tokens(
     for name, (dims, values) in grid.coords.items():
         coords[name] = variable(name, dims, values)
     # Absolute: a Dataset may lose its attributes, or be joined with one of another folder.
-    coords["path"] = variable("path", grid.dims, np.where(grid.present, grid.paths, ""))
+    coords["path"] = variable("path", grid.dims, np.where(pd.notna(grid.paths), grid.paths, ""))
     coords["present"] = variable("present", grid.dims, grid.present)
     coords["present"].attrs["long_name"] = "whether there is a file"
     return coords

@@ -67,7 +67,7 @@ def make_dataset(table: FileTable, headers: Headers, options: Options) -> xr.Dat
     layout = _with_z(headers.layout or layout, table.rows, notes)
     rows, tiles = tile_tokens(_without_clashes(table.rows, layout), options.mosaic)
     grid = make_grid(rows, convention, tiles=tiles.values(), duplicates=options.duplicates)
-    grid.paths[np.isin(grid.paths, list(headers.unreadable))] = None
+    grid = grid.without(headers.unreadable)
     if options.missing == "raise":
         _refuse_holes(grid)
     _check_fill(options.fill_value, layout.dtype)
@@ -175,13 +175,13 @@ def _lazy_image(
     inner = _inner(layout.axes, {*outer, *grid.coords})
     if not joins:
         known = headers.planes
-        planes = np.vectorize(known.get, [object])(grid.paths) if known else None
-        files = FileGrid(grid.paths, layout, fill_value, planes)
+        planes = np.vectorize(known.get, [object])(grid.readable) if known else None
+        files = FileGrid(grid.readable, layout, fill_value, planes)
         return Image(files.array(), outer, inner, {})
 
     order = [grid.dims.index(d) for d in (*outer, *(join.token for join in joins))]
     turned = tuple(len(outer) + i for i, join in enumerate(joins) if join.descending)
-    paths = np.flip(grid.paths.transpose(order), turned)
+    paths = np.flip(grid.readable.transpose(order), turned)
     array, lengths = stitch(paths, joins, probe, fill_value)
     return Image(array, outer, inner, lengths)
 

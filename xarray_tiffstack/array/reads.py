@@ -190,6 +190,15 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
         return block.transpose(read.order)
 
     @property
+    def of_complete_files(self) -> bool:
+        """Whether each file is taken from its first to its last pixel, its axes in their order."""
+        ndim = self.grid.paths.ndim
+        inner = zip(self.index[ndim:], self.grid.layout.shape, strict=True)
+        entire = all(isinstance(taken, range) and taken == range(n) for taken, n in inner)
+        axes = [axis for axis in self.axes if axis >= ndim]
+        return entire and axes == sorted(axes)
+
+    @property
     def device(self) -> str | None:
         """Where it is read to."""
         return self.grid.device

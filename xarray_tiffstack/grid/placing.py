@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -53,6 +53,8 @@ class Grid:
     """Every other token: the dimensions it varies with, and its values there."""
     duplicates: list[str] = field(default_factory=list)
     """Files left out because they are duplicates of a file in the same slot."""
+    unreadable: frozenset[str] = frozenset()
+    """Paths of files that hold no pixels: empty ones, and those that cannot be read."""
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -60,9 +62,20 @@ class Grid:
         return tuple(self.labels)
 
     @property
+    def readable(self) -> np.ndarray:
+        """Path of the file in each slot whose pixels can be read, else None."""
+        paths = self.paths.copy()
+        paths[np.isin(paths, list(self.unreadable))] = None
+        return paths
+
+    @property
     def present(self) -> np.ndarray:
-        """Whether there is a file, for each slot."""
-        return np.asarray(pd.notna(self.paths))
+        """Whether there is a file with pixels, for each slot."""
+        return np.asarray(pd.notna(self.readable))
+
+    def without(self, unreadable: Iterable[str]) -> Grid:
+        """Give the grid with some files known to hold no pixels."""
+        return replace(self, unreadable=frozenset(unreadable))
 
 
 def make_grid(

@@ -135,7 +135,7 @@ def _voxel_line(ds: xr.Dataset, image: xr.DataArray) -> str:
 
 
 def _files_line(files: Files) -> str:
-    held, slots = int((~files.are("missing")).sum()), files.paths.size
+    held, slots = int((~files.filled).sum()), files.paths.size
     line = f"{held:,} of {count(slots, 'file')}" if held < slots else count(slots, "file")
     if files.elsewhere:
         return f"{line}, none of them on this computer"

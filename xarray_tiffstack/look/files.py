@@ -41,12 +41,19 @@ class Files:
     """Bytes of each file, -1 where there is none."""
     states: np.ndarray
     """Position in `STATES` for each slot."""
+    present: np.ndarray
+    """Whether pixels of each slot are read from a file."""
     usual: int | None
     """Size that more than half of the files have, None where there is no such size."""
 
     def are(self, state: State) -> np.ndarray:
         """Where files are in a state."""
         return np.asarray(self.states == STATES.index(state))
+
+    @cached_property
+    def filled(self) -> np.ndarray:
+        """Where pixels are filled in, because there is no file, an empty or an unreadable one."""
+        return np.asarray(self.are("missing") | self.are("empty") | ~self.present)
 
     @cached_property
     def elsewhere(self) -> bool:
@@ -144,7 +151,7 @@ def files_of(ds: xr.Dataset, *, sizes: bool = True) -> Files:
             'xarray.open_dataset(source, engine="tiffstack")'
         )
     order = [d for v in ds.data_vars.values() for d in v.dims if d in ds["path"].dims]
-    path = ds["path"].transpose(*dict.fromkeys(order), ...)
+    path = ds["path"].variable.compute().transpose(*dict.fromkeys(order), ...)
     known = [isinstance(p, str) and p != "" for p in path.values.ravel()]  # else "", or NaN
     paths = np.full(path.shape, None, object)
     held = np.flatnonzero(known)
@@ -159,7 +166,11 @@ def files_of(ds: xr.Dataset, *, sizes: bool = True) -> Files:
         states = _states(ds, source, paths, found, usual)
     else:
         states = np.where(np.reshape(known, paths.shape), 0, STATES.index("missing"))
-    return Files(source, labels, paths, found, states, usual)
+    present = np.full(paths.shape, True)
+    if "present" in ds.variables and set(ds["present"].dims) <= set(path.dims):
+        there = ds["present"].broadcast_like(ds["path"]).transpose(*path.dims)
+        present = np.asarray(there.values == True)  # noqa: E712 - a new label of `reindex` is NaN
+    return Files(source, labels, paths, found, states, present, usual)
 
 
 def source_of(ds: xr.Dataset) -> str:

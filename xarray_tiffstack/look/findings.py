@@ -34,10 +34,12 @@ class Finding:
 def findings(ds: xr.Dataset, files: Files) -> list[Finding]:
     """List what the Dataset and the disk say; kinds of which there are none are left out."""
     missing, gone = files.missing(), files.names("no longer there")
+    empty = tuple(f"{name} is empty" for name in files.names("empty"))
+    unreadable = [files.below(line) for line in noted(ds, "unreadable")]
     found = [
         Finding("missing", int(files.are("missing").sum()), missing),
         _listed("empty", files.names("empty")),
-        _listed("unreadable", [files.below(line) for line in noted(ds, "unreadable")]),
+        _listed("unreadable", [line for line in unreadable if not line.startswith(empty)]),
         _listed("short", noted(ds, "short")),
         _listed("of another size", files.names("other size")),
         _listed("no longer there", [] if files.elsewhere else gone),

@@ -154,11 +154,13 @@ def make_report(dataset: xr.Dataset, keywords: Mapping[str, Any] | None = None) 
 
     `keywords` are those that the Dataset was opened with, for the call that opens it again.
     """
+    labels = {name: dataset[name].variable.compute() for name in dataset.coords}
+    dataset = dataset.assign_coords(labels)
     files = files_of(dataset)
     images = [v.attrs for v in dataset.data_vars.values() if "source" in v.attrs]
     image = images[0] if images else {}
     lists = ["reasons", "duplicates", "unmatched", "aside", "unreadable", "short", "disagreements"]
-    missing = files.are("missing")
+    missing = files.filled
     return Report(
         source=source_of(dataset),
         convention=image.get("convention"),
