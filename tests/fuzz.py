@@ -10,6 +10,7 @@ ValueError with the name of the file, or took more memory than it may. All must 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import queue
@@ -79,6 +80,13 @@ def write_flavours(folder: Path) -> list[Path]:
             page = np.arange(i, i + 21 * 18, dtype="uint16").reshape(21, 18)
             tif.write(page, photometric="minisblack", metadata=None, contiguous=False)
     return [*paths, path]
+
+
+def some_of(folder: Path) -> list[Path]:
+    """Take some of the small TIFFs below a folder."""
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".tif", ".tiff"})
+    small = [path for path in found if 0 < path.stat().st_size < 100_000]
+    return small[:: max(1, len(small) // 8)]
 
 
 # --- damage
@@ -207,27 +215,31 @@ def _poisoned(*args: Any, **options: Any) -> np.ndarray:
 def judged(path: Path) -> list[np.ndarray]:
     """All that tifffile makes of a file: its images, and its like pages."""
     found: list[np.ndarray] = []
-    with warnings.catch_warnings(action="ignore"):
-        try:
-            with tifffile.TiffFile(path, _multifile=False) as tif:
-                groups: dict[Any, list[np.ndarray]] = {}
-                seen: set[int] = set()
-                for page in tif.pages:
-                    if page.offset in seen:
-                        seen.clear()
-                        break
-                    seen.add(page.offset)
-                    try:
-                        pixels = page.aspage().asarray(maxworkers=1)
-                    except Exception:  # this page cannot be read
-                        continue
-                    groups.setdefault((pixels.shape, pixels.dtype), []).append(pixels)
-                found += [np.stack(pages) for pages in groups.values()]
-                if seen:
-                    found += [each.asarray(maxworkers=1) for each in tif.series]
-        except Exception:  # damaged files raise anything
-            pass
-    return found
+    groups: dict[Any, list[np.ndarray]] = {}
+    with (
+        warnings.catch_warnings(action="ignore"),
+        contextlib.suppress(Exception),
+        tifffile.TiffFile(path, _multifile=False) as tif,
+    ):
+        safe = True
+        with contextlib.suppress(Exception):
+            safe = _gather_pages(tif, groups)
+        if safe:
+            found += [each.asarray(maxworkers=1) for each in tif.series]
+    return found + [np.stack(pages) for pages in groups.values()]
+
+
+def _gather_pages(tif: tifffile.TiffFile, groups: dict[Any, list[np.ndarray]]) -> bool:
+    """Decode the pages that can be, by shape and type; whether tifffile ends with the rest."""
+    seen: set[int] = set()
+    for page in tif.pages:
+        if page.offset in seen or any(n <= 0 for n in page.shaped):
+            return False
+        seen.add(page.offset)
+        with contextlib.suppress(Exception):
+            pixels = page.aspage().asarray(maxworkers=1)
+            groups.setdefault((pixels.shape, pixels.dtype), []).append(pixels)
+    return True
 
 
 def same(pixels: np.ndarray, others: list[np.ndarray]) -> bool:
@@ -354,10 +366,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         files = write_flavours(Path(folder))
-        for more in given.folders:
-            found = sorted(p for p in more.rglob("*") if p.suffix.lower() in {".tif", ".tiff"})
-            small = [p for p in found if 0 < p.stat().st_size < 100_000]
-            files += small[:: max(1, len(small) // 8)]
+        files += [path for more in given.folders for path in some_of(more)]
         counts, faults = run(files, Path(folder), given.mutants, given.seed)
     print(f"{given.mutants} mutants of {len(files)} files, seed {given.seed}")
     for kind, count in sorted(counts.items()):

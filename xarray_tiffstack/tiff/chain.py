@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from xarray_tiffstack.tiff.file import File
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
-
-    from xarray_tiffstack.tiff.file import File
 
 Tags: TypeAlias = dict[int, tuple[int, int, bytes]]
 """Type, count, and value or its offset, of each tag."""
@@ -122,7 +122,7 @@ class Chain:
     def _walk(self) -> dict[int, bytes]:
         """Read each directory, with the link to the next, in one piece."""
         file, blocks, size, count = self.file, {}, 0, b""
-        link, wide = file.format.link, file.format.length.size
+        link, wide, read = file.format.link, file.format.length.size, super(File, file).read
         (at,) = link.unpack_from(file.head, file.format.start)
         while at:
             if at in blocks:
@@ -131,7 +131,7 @@ class Chain:
             block = b""
             if at < file.size:
                 file.seek(at)
-                block = file.read(size)
+                block = read(size)
             # Unless it is as long as the one before:
             if not block or len(block) < size or block[:wide] != count:
                 if not (block := directory(file, at)):

@@ -70,13 +70,18 @@ class File(io.FileIO):
         """Refuse, so that tifffile takes this for a lone stream and opens no file beside it."""
         raise io.UnsupportedOperation("fileno")
 
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read on, without memory for what is beyond the end: tifffile asks for what tags say."""
+        rest = max(0, self.size - self.tell())
+        return super().read(rest if size is None or size < 0 else min(size, rest))
+
     def at(self, offset: int, size: int) -> bytes:
         """Return the bytes at an offset; fewer where the file ends."""
         size = min(size, self.size - offset)
         if size <= 0 or offset < 0:
             return b""
         self.seek(offset)
-        return self.read(size)
+        return super().read(size)
 
     def into(self, offset: int, target: np.ndarray) -> None:
         """Fill the contiguous bytes of `target` from an offset."""

@@ -10,6 +10,7 @@ import logging
 import math
 import operator
 import os
+import re
 import threading
 from collections import Counter
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ ABSENT = -1  # in place of the number of a page: announced, and not in the file
 
 _AXES = {"X": "x", "Y": "y", "Z": "z", "T": "time", "C": "channel", "S": "sample"}
 _AXES |= {"R": "position", "A": "angle"}
+_MOST_PAGES = 10**7  # that metadata may announce: tifffile keeps a list of them
 _MICRO_MANAGER = 51123  # tag of every page: which one it is
 _INDICES = {"FrameIndex": "time", "PositionIndex": "position", "SliceIndex": "z"}
 _INDICES |= {"ChannelIndex": "channel"}
@@ -102,8 +104,23 @@ def asking(file: File) -> Iterator[tifffile.TiffFile]:
 
 
 def is_unsafe(xml: str) -> bool:
-    """Whether XML defines entities, which may grow without end or lead to other files."""
-    return "<!DOCTYPE" in xml or "<!ENTITY" in xml
+    """Whether XML may take all memory, or read other files: by entities, or by its numbers."""
+    numbers = [
+        math.prod(map(int, re.findall(r'\b(?:Size[ZCT]|PlaneCount|NumPlanes)="(\d+)"', tag)))
+        for tag in re.findall(r"<[^>]*", xml)
+    ]
+    return max(numbers, default=0) > _MOST_PAGES or "<!DOCTYPE" in xml or "<!ENTITY" in xml
+
+
+def _frames(tif: tifffile.TiffFile) -> int:
+    """Count the frames that the metadata of Micro-Manager announce."""
+    said = (tif.micromanager_metadata if tif.is_micromanager else None) or {}
+    found, summary = said.get("IndexMap"), said.get("Summary", {})
+    most = [0, 0, 0, 0] if found is None or not len(found) else found[:, :4].max(axis=0).tolist()
+    said = [summary.get(key) for key in ("Channels", "Slices", "Frames", "Positions")]
+    return math.prod(
+        max(last + 1, n if isinstance(n, int) else 1) for last, n in zip(most, said, strict=True)
+    )
 
 
 def page_ndim(shape: tuple[int, ...], count: int) -> int:
@@ -116,7 +133,8 @@ def page_at(tif: tifffile.TiffFile, ifd: int, number: int = 0) -> tifffile.TiffP
     """Read one page, wherever its directory is."""
     tif.filehandle.seek(ifd)
     page = tifffile.TiffPage(tif, index=number)
-    if page.dtype is None or 0 in page.shaped or page.planarconfig not in (1, 2):
+    sizes = all(isinstance(n, int) and n > 0 for n in page.shaped)
+    if page.dtype is None or not sizes or page.planarconfig not in (1, 2):
         raise ValueError(f"page {number + 1} holds no pixels of a known type")
     return page
 
@@ -244,6 +262,8 @@ def _series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
     del tif.is_lsm, tif.is_scanimage  # now that the chain is known to end
     if is_unsafe(tif.pages.first.description):
         tif.is_ome = False
+    if _frames(tif) > _MOST_PAGES:
+        tif.is_mmstack = False
     for _ in range(2):
         try:
             return list(tif.series)

@@ -157,6 +157,8 @@ def read(
     with File(path) as file:
         table = _fitting_table(file, layout)
         if out is None:
+            if math.prod(shape) * layout.dtype.itemsize > file.size:
+                table.check(file)  # before memory is taken that it cannot fill
             out = np.empty(shape, layout.dtype)
         if out.size:
             all_axes = tuple(slice(None) if keep else None for keep in kept)
