@@ -27,6 +27,7 @@ from xarray_tiffstack.names.punctuation import (
     GUID_MARK,
     PARTING_POINT,
     protected,
+    sorts_as_text,
     with_points,
 )
 from xarray_tiffstack.names.vocabulary import MARKERS, VOCABULARY, Token, unit_of
@@ -233,7 +234,12 @@ def _judged(
                 one.token = replace(one.token, role="axis")
     kept = [names[row] for row in np.flatnonzero(fits).tolist()]
     strays = [names[row] for row in np.flatnonzero(~fits).tolist()]
-    problem = _crowded(placing, kept) or _sparse(placing, files) or _belonging(strays, kept)
+    problem = (
+        _disordered(placing, files)
+        or _crowded(placing, kept)
+        or _sparse(placing, files)
+        or _belonging(strays, kept)
+    )
     if problem:
         raise UnclearError(*problem.split("\n"), *reasons, templates=[template])
     tokens = {one.name: one.token for one in fields}
@@ -273,6 +279,14 @@ def _crowded(fields: Sequence[Field], names: Sequence[str]) -> str:
     first = np.flatnonzero(cells == cells[again[0]])[:_FIRST]
     shown = "".join(f"\n  {names[row]}" for row in first)
     return f"{len(again)} files would be in a slot that another file has, as{shown}"
+
+
+def _disordered(fields: Sequence[Field], files: int) -> str:
+    """Say which dates would be dimensions though they do not sort as text, if any."""
+    for one, _ in _dims(fields, files):
+        if one.moment and not sorts_as_text(one.texts):
+            return f"{one.name}: dates such as {one.texts[0]} do not sort as text"
+    return ""
 
 
 def _sparse(fields: Sequence[Field], files: int) -> str:

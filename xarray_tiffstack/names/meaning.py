@@ -232,8 +232,14 @@ def _holds(letter: Letter, field: Field, beside: set[str], before: str, after: s
             and not beside & {"hyb", "round", "cyc", "cycle"}
         )
         or (letter.digits and min(map(len, field.texts)) >= letter.digits)
-        or (letter.alone and len(field.texts) <= letter.alone and _goes_up_by_one(field))
+        or (letter.alone and _is_alone(letter.alone, field, beside))
     )
+
+
+def _is_alone(most: int, field: Field, beside: set[str]) -> bool:
+    """Whether a few numbers are counted, and no other letter is there that may mean anything."""
+    letters = {mark for mark in beside if len(mark) == 1} - {"t", "z", "x", "y"}
+    return not letters and len(field.texts) <= most and _goes_up_by_one(field)
 
 
 def _goes_up_by_one(field: Field) -> bool:
@@ -278,7 +284,7 @@ def _own_names(field: Field) -> list[str]:
         noun = ""
     own = (noun if row and noun else "") or field.before or field.word or field.after or noun
     own = own if len(own) <= 24 and own.lower() not in GENERIC | RESERVED else ""
-    return [own] if (own.isidentifier() and own not in VOCABULARY) or own in ("plate",) else []
+    return [own] if own.isidentifier() and (own not in VOCABULARY or own == "sample") else []
 
 
 def _text_names(field: Field) -> list[str]:
@@ -386,7 +392,7 @@ def _spec(field: Field, pieces: Pieces) -> str:
         return ":s"
     if following and isinstance(following[0], str) and following[0].startswith(GUID_MARK):
         return f":{narrow}d"  # a GUID may go on with digits
-    padded = [text for text in texts if len(text) > 1 and text.lstrip("-+").startswith("0")]
+    padded = [text for text in texts if re.match("[-+]?0[0-9]", text)]
     if any(len(text) > narrow for text in padded):
         raise UnclearError(
             f"numbers are padded in several ways: {min(texts, key=len)}, {max(padded, key=len)}"

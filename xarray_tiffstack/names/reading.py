@@ -164,7 +164,8 @@ def _says_more(
         for name in known.tokens
         if convention.tokens[name].role != "sample" and _varies(known, name, names)
     ]
-    return len(own) > len(told)
+    marked = any(not re.fullmatch(r"n\d*", name) for name in own)
+    return len(own) > len(told) or (told == ["n"] and marked)
 
 
 def _varies(pattern: Pattern, token: str, names: Sequence[str]) -> bool:
