@@ -226,6 +226,7 @@ def _judged(
     known = {one.name for one in fields}
     reasons += [f"{name}: a random identifier" for name in columns if name not in known]
     files = int(fits.sum())
+    _set_running_numbers_aside(fields, files)
     placing = [one for one in fields if one.token.role != "clock"]
     if not distinct([one.codes for one in placing], files):
         placing = fields
@@ -252,6 +253,16 @@ def _judged(
         reasons=tuple(reasons),
         unmatched=tuple(strays),
     )
+
+
+def _set_running_numbers_aside(fields: Sequence[Field], files: int) -> None:
+    """Make numbers that are another one in each file coordinates, where others place the files."""
+    axes = [one for one in fields if one.token.role != "clock"]
+    running = [one for one in axes if int(one.codes.max(initial=0)) + 1 == files > 1]
+    others = [one for one in axes if one not in running]
+    if running and distinct([one.codes for one in others], files):
+        for one in running:
+            one.token = replace(one.token, role="clock")
 
 
 def _reason(field: Field, values: np.ndarray) -> str:

@@ -157,7 +157,8 @@ def _says_more(
 ) -> bool:
     """Whether an inference finds more in names than a convention, or words of their own."""
     own = [name for name in found.tokens if _varies(found, name, names)]
-    if any(name not in VOCABULARY and not re.fullmatch(r"n\d*", name) for name in own):
+    free = any(token.role == "sample" for token in convention.tokens.values())
+    if free and any(name not in VOCABULARY and not re.fullmatch(r"n\d*", name) for name in own):
         return True
     told = [
         name
