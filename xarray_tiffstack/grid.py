@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from xarray_tiffstack.names.conventions import Convention
 
 UNKNOWN = Token("axis")
+MOST_SAMPLES = 10_000  # more are names that nobody understood
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +178,15 @@ def split_samples(table: pd.DataFrame, convention: Convention | None) -> dict[st
     ]
     if not names:
         return {"": table}
+    found = table[names].drop_duplicates()
+    if len(found) > MOST_SAMPLES:
+        first = found.iloc[:FIRST].astype(str).agg("/".join, axis=1)
+        raise ValueError(
+            f"{len(table)} files would be {len(found)} samples, each an array of its own, by "
+            f"{' and '.join(names)} in their names:\n{first_lines(first, len(found))}\nAt most "
+            f"{MOST_SAMPLES} are opened. Say with pattern= what tells the files of one array "
+            "apart, or open fewer files (a glob)."
+        )
     samples: dict[str, pd.DataFrame] = {}
     for values, rows in table.groupby(names, dropna=False, sort=True):
         words = [str(value) for value in values if value == value and value not in (None, "")]

@@ -87,7 +87,7 @@ def scan(
         warnings.warn(reading.warning, UserWarning, stacklevel=user_stacklevel())
     chosen, convention, aside = reading.pattern, reading.convention, dict(reading.aside)
     names = [name for name in names if name not in aside]
-    fits, columns = chosen.parse_names(names)
+    fits, columns = reading.parsed or chosen.parse_names(names)
     if not fits.any():
         hint = r'; a regular expression has named groups, such as "ch(?P<ch>\d+)"'
         raise ValueError(

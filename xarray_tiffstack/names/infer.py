@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from dataclasses import field as with_default
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,10 @@ _DOT = "a dot between two digits may be a decimal point, or part two numbers"
 _AXIS = Token("axis")
 
 
+Columns: TypeAlias = "Mapping[str, pd.Series | np.ndarray]"
+Parsed: TypeAlias = "tuple[np.ndarray, Columns]"
+
+
 @dataclass(frozen=True)
 class Inference:
     """How names can be read, and why; what is not certain is not chosen."""
@@ -68,6 +72,8 @@ class Inference:
     """Names that are made differently from the others, and are not read."""
     candidates: tuple[str, ...] = ()
     """Templates to choose from, where none was chosen."""
+    parsed: Parsed | None = with_default(default=None, repr=False, compare=False)
+    """The names taken apart by the template: which fit, and the columns."""
 
     @property
     def pattern(self) -> Pattern | None:
@@ -215,7 +221,7 @@ def _judged(
     pieces: Pieces,
     template: str,
     fits: np.ndarray,
-    columns: Mapping[str, pd.Series | np.ndarray],
+    columns: Columns,
 ) -> Inference:
     """Give the reading of all names, if it is certain."""
     fields = fields_of(pieces)
@@ -252,6 +258,7 @@ def _judged(
         ),
         reasons=tuple(reasons),
         unmatched=tuple(strays),
+        parsed=(fits, columns),
     )
 
 
