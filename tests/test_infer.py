@@ -71,8 +71,8 @@ FAMILIES = [
     ("t{t:03d}/c{channel:d}/slice{z:03d}.tif", {"t": FOUR, "channel": TWO, "z": TWELVE}),
     ("tile_r{row:d}_c{col:d}_z{z:04d}.tif", {"row": FOUR, "col": FOUR, "z": TWO}),
     (
-        "organoid[[{m:d}]]_{{c{channel:d}}}.tif".replace("[[{", "[[m{"),
-        {"m": FOUR, "channel": TWO},
+        "organoid[[{m:d}]]_{{c{c:d}}}.tif".replace("[[{", "[[m{"),
+        {"m": FOUR, "c": TWO},
     ),
     ("z5_zoom4_W{well:04d}_CH{channel:d}.tif", {"well": TWELVE, "channel": TWO}),
     ("2 x 3 tiles (xy {position:d}) time {t:02d}.tif", {"position": FOUR, "t": TWELVE}),

@@ -62,16 +62,13 @@ SETS = {
     "bdp2_microglia_sparse_t84_105_122": Known({"C": "channel", "T": "time"}),
     "bdp2_planes_t_c_subfolders": Known(
         {"c": "channel", "z": "boats"},
-        differs="z is called `boats`, the word in the names: nothing in `boats_00` says that "
-        "it is z",
+        differs="z is called `boats`, as in the names: nothing in `boats_00` says that it is z",
     ),
     "brainglobe_cubes_zyx_ch": Known(
         {"z": "pCellz", "y": "y_offset", "x": "x_offset", "ch": "channel"},
         linked=("z", "y", "x"),
-        differs="z is called `pCellz`, the letters in the names; z, y and x, where a cell was "
-        "found, change together and are one dimension of 2, where the truth crosses them and notes "
-        "itself "
-        "that this is wrong",
+        differs="z is called `pCellz`, as in the names; z, y and x, where a cell was found, change "
+        "together and are one dimension of 2; the truth crosses them, and notes that this is wrong",
     ),
     "cellvoyager_cv8000": Known({"F": "position", "C": "channel", "Z": "z"}),
     "cp_sbs_channel_index_well": Known(),

@@ -147,7 +147,7 @@ def read_table(
     chosen, convention, aside = reading.pattern, reading.convention, reading.aside
     names = listing.names
     names = [name for name in names if name not in aside]
-    fits, columns = chosen.parse_names(names)
+    fits, columns = reading.parsed or chosen.parse_names(names)
     if not fits.any():
         raise ValueError(_no_fit(chosen, names, len(aside)))
     if "path" in columns:

@@ -6,10 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 from xarray_tiffstack.grid.columns import meaning
+from xarray_tiffstack.messages import FIRST, counted, first_lines
 from xarray_tiffstack.source import below
 
 if TYPE_CHECKING:
     from xarray_tiffstack.table import FileTable
+
+MOST_SAMPLES = 10_000  # more are names that nobody understood
 
 
 def without_variants(table: FileTable) -> FileTable:
@@ -34,6 +37,15 @@ def split_samples(table: FileTable) -> dict[str, FileTable]:
     ]
     if not names:
         return {"": table}
+    found = rows[names].drop_duplicates()
+    if len(found) > MOST_SAMPLES:
+        first = found.iloc[:FIRST].astype(str).agg("/".join, axis=1)
+        raise ValueError(
+            f"{counted(len(rows), 'file')} would be {len(found)} samples, each an array of its "
+            f"own, by {' and '.join(names)} in their names:\n{first_lines(first, len(found))}\n"
+            f"At most {MOST_SAMPLES} are opened. Say with pattern= in what the files of one array "
+            "differ, or open fewer files (a glob)."
+        )
     samples: dict[str, FileTable] = {}
     for values, own in rows.groupby(names, dropna=False, sort=True):
         words = [str(value) for value in values if value == value and value not in (None, "")]

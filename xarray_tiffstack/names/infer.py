@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from dataclasses import field as with_default
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from xarray_tiffstack.names.punctuation import (
     GUID_MARK,
     PARTING_POINT,
     protected,
+    sorts_as_text,
     with_points,
 )
 from xarray_tiffstack.names.vocabulary import MARKERS, VOCABULARY, Token, unit_of
@@ -53,6 +54,10 @@ _DOT = "a dot between two digits may be a decimal point, or part two numbers"
 _AXIS = Token("axis")
 
 
+Columns: TypeAlias = "Mapping[str, pd.Series | np.ndarray]"
+Parsed: TypeAlias = "tuple[np.ndarray, Columns]"
+
+
 @dataclass(frozen=True)
 class Inference:
     """How names can be read, and why; what is not certain is not chosen."""
@@ -67,6 +72,8 @@ class Inference:
     """Names that are made differently from the others, and are not read."""
     candidates: tuple[str, ...] = ()
     """Templates to choose from, where none was chosen."""
+    parsed: Parsed | None = with_default(default=None, repr=False, compare=False)
+    """The names taken apart by the template: which fit, and the columns."""
 
     @property
     def pattern(self) -> Pattern | None:
@@ -214,7 +221,7 @@ def _judged(
     pieces: Pieces,
     template: str,
     fits: np.ndarray,
-    columns: Mapping[str, pd.Series | np.ndarray],
+    columns: Columns,
 ) -> Inference:
     """Give the reading of all names, if it is certain."""
     fields = fields_of(pieces)
@@ -225,6 +232,7 @@ def _judged(
     known = {one.name for one in fields}
     reasons += [f"{name}: a random identifier" for name in columns if name not in known]
     files = int(fits.sum())
+    _set_running_numbers_aside(fields, files)
     placing = [one for one in fields if one.token.role != "clock"]
     if not distinct([one.codes for one in placing], files):
         placing = fields
@@ -233,7 +241,12 @@ def _judged(
                 one.token = replace(one.token, role="axis")
     kept = [names[row] for row in np.flatnonzero(fits).tolist()]
     strays = [names[row] for row in np.flatnonzero(~fits).tolist()]
-    problem = _crowded(placing, kept) or _sparse(placing, files) or _belonging(strays, kept)
+    problem = (
+        _disordered(placing, files)
+        or _crowded(placing, kept)
+        or _sparse(placing, files)
+        or _belonging(strays, kept)
+    )
     if problem:
         raise UnclearError(*problem.split("\n"), *reasons, templates=[template])
     tokens = {one.name: one.token for one in fields}
@@ -245,7 +258,18 @@ def _judged(
         ),
         reasons=tuple(reasons),
         unmatched=tuple(strays),
+        parsed=(fits, columns),
     )
+
+
+def _set_running_numbers_aside(fields: Sequence[Field], files: int) -> None:
+    """Make numbers that are another one in each file coordinates, where others place the files."""
+    axes = [one for one in fields if one.token.role != "clock"]
+    running = [one for one in axes if int(one.codes.max(initial=0)) + 1 == files > 1]
+    others = [one for one in axes if one not in running]
+    if running and distinct([one.codes for one in others], files):
+        for one in running:
+            one.token = replace(one.token, role="clock")
 
 
 def _reason(field: Field, values: np.ndarray) -> str:
@@ -273,6 +297,14 @@ def _crowded(fields: Sequence[Field], names: Sequence[str]) -> str:
     first = np.flatnonzero(cells == cells[again[0]])[:_FIRST]
     shown = "".join(f"\n  {names[row]}" for row in first)
     return f"{len(again)} files would be in a slot that another file has, as{shown}"
+
+
+def _disordered(fields: Sequence[Field], files: int) -> str:
+    """Say which dates would be dimensions though they do not sort as text, if any."""
+    for one, _ in _dims(fields, files):
+        if one.moment and not sorts_as_text(one.texts):
+            return f"{one.name}: dates such as {one.texts[0]} do not sort as text"
+    return ""
 
 
 def _sparse(fields: Sequence[Field], files: int) -> str:

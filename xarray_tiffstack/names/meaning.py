@@ -164,6 +164,8 @@ class _Company:
     def _standard_names(self, field: Field) -> list[str]:
         """Return the names that the marker and the unit of a number give, if any."""
         marker, unit, beside = field.marker, field.unit, self.beside(field)
+        if not marker and not field.decimal and LASERS.issuperset(field.values):
+            return ["wavelength"]
         after = bool(unit and not field.before and not field.word)
         if after and not (marker == "s" and self._counts_trailing(field)):
             return [unit.name] if unit and _unit_names(unit.name, field) else []
@@ -213,27 +215,27 @@ def _mark(field: Field) -> str:
     if field.name:
         return field.name
     if field.number:
-        return field.marker
+        return "W" if field.before == "W" else field.marker  # of a well, perhaps: no wavelength
     return "ch" if are_dyes(field.texts) else _plain_name(field)
 
 
 def _holds(letter: Letter, field: Field, beside: set[str], before: str, after: str) -> bool:
     """Whether what a letter means in some company holds."""
+    if (letter.lower and field.before.isupper()) or (letter.counted and not _goes_up_by_one(field)):
+        return False
     return bool(
         (letter.beside and beside & {*letter.beside.split()})
-        or (
-            letter.before
-            and before in letter.before.split()
-            and not beside & {"hyb", "round", "cyc", "cycle"}
-        )
-        or (
-            letter.after
-            and after in letter.after.split()
-            and not beside & {"hyb", "round", "cyc", "cycle"}
-        )
+        or (letter.before and before in letter.before.split())
+        or (letter.after and after in letter.after.split())
         or (letter.digits and min(map(len, field.texts)) >= letter.digits)
-        or (letter.alone and len(field.texts) <= letter.alone and _goes_up_by_one(field))
+        or (letter.alone and _is_alone(letter.alone, field, beside))
     )
+
+
+def _is_alone(most: int, field: Field, beside: set[str]) -> bool:
+    """Whether a few numbers are counted, and no other letter is there that may mean anything."""
+    letters = {mark for mark in beside if len(mark) == 1} - {"t", "z", "x", "y"}
+    return not letters and len(field.texts) <= most and _goes_up_by_one(field)
 
 
 def _goes_up_by_one(field: Field) -> bool:
@@ -278,7 +280,7 @@ def _own_names(field: Field) -> list[str]:
         noun = ""
     own = (noun if row and noun else "") or field.before or field.word or field.after or noun
     own = own if len(own) <= 24 and own.lower() not in GENERIC | RESERVED else ""
-    return [own] if (own.isidentifier() and own not in VOCABULARY) or own in ("plate",) else []
+    return [own] if own.isidentifier() and (own not in VOCABULARY or own == "sample") else []
 
 
 def _text_names(field: Field) -> list[str]:
@@ -298,9 +300,6 @@ def _unmarked_name(field: Field, pieces: Pieces, taken: set[str]) -> str:
     """Name a field that has no marker by what is there, if that says anything."""
     texts = field.texts
     if field.number:
-        lasers = len(texts) > 1 and not field.decimal and LASERS.issuperset(field.values)
-        if lasers and "wavelength" not in taken:
-            return "wavelength"
         return "date" if all(map(re.compile("20[0-9]{6}").fullmatch, texts)) else "n"
     if field.moment:
         return "timestamp"
@@ -311,9 +310,9 @@ def _unmarked_name(field: Field, pieces: Pieces, taken: set[str]) -> str:
     if {text.lower() for text in texts} in ({"left", "right"}, {"l", "r"}):
         return "side"
     place = pieces.index(field)
-    if all(len(text) == 1 and text.upper() in "ABCDEFGHIJKLMNOP" for text in texts):
+    if all(len(text) == 1 and text in "ABCDEFGHIJKLMNOP" for text in texts):
         match pieces[place + 1 : place + 3]:
-            case ["-" | "_" | " " | " - ", Field(name="", number=True) as column]:
+            case ["-" | " - ", Field(name="", number=True) as column]:
                 column.name = free_name("col", taken)
                 taken.add(column.name)
                 return "row"
@@ -386,7 +385,7 @@ def _spec(field: Field, pieces: Pieces) -> str:
         return ":s"
     if following and isinstance(following[0], str) and following[0].startswith(GUID_MARK):
         return f":{narrow}d"  # a GUID may go on with digits
-    padded = [text for text in texts if len(text) > 1 and text.lstrip("-+").startswith("0")]
+    padded = [text for text in texts if re.match("[-+]?0[0-9]", text)]
     if any(len(text) > narrow for text in padded):
         raise UnclearError(
             f"numbers are padded in several ways: {min(texts, key=len)}, {max(padded, key=len)}"

@@ -97,6 +97,31 @@ def with_points(joined: str, kind: re.Pattern[str] = DECIMAL_POINT) -> str:
     )
 
 
+def sorts_as_text(dates: Sequence[str]) -> bool:
+    """Whether dates, times or durations are in order where the numbers in them are compared.
+
+    Examples
+    --------
+    >>> sorts_as_text(["30Mar2024", "31Mar2024"]), sorts_as_text(["31-03-2024", "01-04-2024"])
+    (True, False)
+    """
+    written = sorted(dates, key=lambda text: list(map(int, re.findall("[0-9]+", text))))
+    return written == sorted(dates, key=_moment)
+
+
+def _moment(text: str) -> list[int]:
+    """Return year, month and day of a date that begins with the day; else its numbers."""
+    numbers = list(map(int, re.findall("[0-9]+", text)))
+    month = re.search(MONTHS, text.lower())
+    if month:
+        return [numbers[-1], MONTHS.split("|").index(month[0]), numbers[0]]
+    return (
+        numbers
+        if ISO_DATE.fullmatch(text) or len(numbers) != 3 or numbers[2] < 1900
+        else numbers[::-1]
+    )
+
+
 def _has_times_of_day(joined: str) -> bool:
     """Whether 14-30-05 is a time in these names, and not three numbers that count."""
     found = {match.group("h", "m", "s") for match in TIME_OF_DAY.finditer(joined)}

@@ -15,7 +15,7 @@ from xarray_tiffstack.names.conventions import (
     find_convention,
     inferred_convention,
 )
-from xarray_tiffstack.names.infer import Inference, infer, made_alike
+from xarray_tiffstack.names.infer import Columns, Inference, Parsed, infer, made_alike
 from xarray_tiffstack.names.pattern import Pattern
 from xarray_tiffstack.names.recognise import recognise
 from xarray_tiffstack.names.vocabulary import DERIVED, VOCABULARY
@@ -23,10 +23,6 @@ from xarray_tiffstack.names.vocabulary import DERIVED, VOCABULARY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_DERIVED_WORD = re.compile(
-    rf"(?<![^\W_])(?:{'|'.join(sorted(DERIVED, key=len, reverse=True))})(?:[ _-][xyz])?(?![^\W_])",
-    re.IGNORECASE,
-)
 _SHOWN = 3  # templates that a refusal offers
 
 
@@ -44,6 +40,8 @@ class Reading:
     """Names that are no part of the array, each with the reason."""
     warning: str = ""
     """What a user should know, because it was guessed."""
+    parsed: Parsed | None = field(default=None, repr=False, compare=False)
+    """The other names taken apart, where that was done: which fit, and the columns."""
 
 
 class UnreadableError(ValueError):
@@ -135,13 +133,13 @@ def _chosen(names: Sequence[str]) -> Reading:
         return _inferred(infer(names), names, aside)
     own = known.convention.set_aside(names)
     rest = [name for name in names if name not in own]
-    fits = known.pattern.parse_names(rest)[0]
+    fits, columns = known.pattern.parse_names(rest)
     left = [rest[row] for row in np.flatnonzero(~fits).tolist()]
     if left or known.convention.weak:
         found = infer(rest)
         if found.pattern and (
             len(found.unmatched) < len(left)
-            or (not left and _says_more(found.pattern, known.pattern, known.convention, rest))
+            or (not left and _says_more(found, known.convention, columns))
         ):
             return _inferred(found, rest, {**aside, **own})
         read = [rest[row] for row in np.flatnonzero(fits).tolist()]
@@ -149,26 +147,29 @@ def _chosen(names: Sequence[str]) -> Reading:
             reason = f"{len(left)} of {len(rest)} names do not fit {known.convention.name}, as"
             templates = [*([found.template] if found.template else []), *found.candidates]
             raise UnreadableError(rest, [reason, f"  {left[0]}", *found.reasons], templates)
-    return Reading(known.pattern, known.convention, known.reasons, {**aside, **own})
+    return Reading(
+        known.pattern,
+        known.convention,
+        known.reasons,
+        {**aside, **own},
+        parsed=(fits, columns),
+    )
 
 
-def _says_more(
-    found: Pattern, known: Pattern, convention: Convention, names: Sequence[str]
-) -> bool:
+def _says_more(found: Inference, convention: Convention, columns: Columns) -> bool:
     """Whether an inference finds more in names than a convention, or words of their own."""
-    own = [name for name in found.tokens if _varies(found, name, names)]
-    if any(name not in VOCABULARY and not re.fullmatch(r"n\d*", name) for name in own):
+    own = _varying(found.parsed[1]) if found.parsed else []
+    free = any(token.role == "sample" for token in convention.tokens.values())
+    if free and any(name not in VOCABULARY and not re.fullmatch(r"n\d*", name) for name in own):
         return True
-    told = [
-        name
-        for name in known.tokens
-        if convention.tokens[name].role != "sample" and _varies(known, name, names)
-    ]
-    return len(own) > len(told)
+    told = [name for name in _varying(columns) if convention.tokens[name].role != "sample"]
+    marked = any(not re.fullmatch(r"n\d*", name) for name in own)
+    return len(own) > len(told) or (told == ["n"] and marked)
 
 
-def _varies(pattern: Pattern, token: str, names: Sequence[str]) -> bool:
-    return len(pd.unique(np.asarray(pattern.parse_names(names)[1][token], object))) > 1
+def _varying(columns: Columns) -> list[str]:
+    """Return the tokens that are not the same in all names."""
+    return [name for name, column in columns.items() if len(pd.unique(column)) > 1]
 
 
 def _inferred(found: Inference, names: Sequence[str], aside: Mapping[str, str]) -> Reading:
@@ -181,7 +182,7 @@ def _inferred(found: Inference, names: Sequence[str], aside: Mapping[str, str]) 
         f"  pattern={found.template!r}\n{why}\nPass that, or what is right, to say so yourself."
     )
     convention = inferred_convention(found.pattern, found.tokens)
-    return Reading(found.pattern, convention, found.reasons, aside, warning)
+    return Reading(found.pattern, convention, found.reasons, aside, warning, found.parsed)
 
 
 def _best(templates: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -209,14 +210,19 @@ def derived_files(names: Sequence[str]) -> dict[str, str]:
     >>> derived_files(["a_t0.tif", "a_t1.tif", "MIPs/a_t0_MIP_z.tif", "masks.tif"])
     {'MIPs/a_t0_MIP_z.tif': 'processed version of a raw file'}
     """
-    made = [name for name in names if _DERIVED_WORD.search(name)]
+    everything = "\n".join(names).lower()
+    words = sorted((word for word in DERIVED if word in everything), key=len, reverse=True)
+    derived = re.compile(
+        rf"(?<![^\W_])(?:{'|'.join(words)})(?:[ _-][xyz])?(?![^\W_])", re.IGNORECASE
+    )
+    made = [name for name in names if derived.search(name)] if words else []
     if not made or len(made) == len(names):
         return {}
-    raw = {_stem(name) for name in set(names).difference(made)}
-    return {name: "processed version of a raw file" for name in made if _stem(name) in raw}
+    raw = {_stem(name, derived) for name in set(names).difference(made)}
+    return {name: "processed version of a raw file" for name in made if _stem(name, derived) in raw}
 
 
-def _stem(name: str) -> str:
+def _stem(name: str, derived: re.Pattern[str]) -> str:
     """Return the name of a file, without its folder and what says how it was made."""
     stem = re.sub(r"(?:\.ome)?\.\w+$", "", name.rpartition("/")[2], flags=re.IGNORECASE)
-    return _DERIVED_WORD.sub("", stem).strip(" _-.")
+    return derived.sub("", stem).strip(" _-.")

@@ -71,6 +71,10 @@ class Letter:
     """Digits that the number has at least."""
     alone: int = 0
     """How many values there are at most, counted from 0 or 1."""
+    lower: bool = False
+    """Whether the letter has to be a small one."""
+    counted: bool = False
+    """Whether the values have to be counted from 0 or 1."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WELL = re.compile(
-    r"(?P<head>well)?(?P<row>[A-P]|A[A-F])(?:0?[1-9]|[1-3][0-9]|4[0-8])", re.IGNORECASE
+    r"(?P<head>(?i:well)|[A-Za-z]+[a-z](?=[A-P]))?(?P<row>[A-P]|A[A-F]|[a-p])"
+    r"(?:0?[1-9]|[1-3][0-9]|4[0-8])"
 )
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,p][0-9]+)?")
 _RUN = re.compile(r"\d+|[^\W\d_]+")
@@ -353,8 +354,11 @@ def _wells(field: Field, *, plate: bool) -> Pieces:
     if rows == 1 and heads == {None} and (noun in NOT_IN_PLATES or not upper):
         return []
     head = heads.pop() or ""
+    if head and head.lower() != "well" and rows == 1:
+        return []
     field.texts = [text[len(head) :] for text in field.texts]
-    field.name = "well"
+    field.before = head
+    field.name = "well" if head.lower() in ("", "well") else ""
     return [head, field] if head else [field]
 
 
