@@ -276,3 +276,174 @@ def test_real_sequences(data, tmp_path, name, pattern):
     summary = to_ome_zarr(ds, store, verify=True)
     assert summary.verified is not None
     assert summary.verified.ok
+
+
+# --- exact, or refused --------------------------------------------------------------------------
+
+
+def written(tmp_path: Path, fine: np.ndarray, **options: Any) -> list[np.ndarray]:
+    """Pixels of both levels of an image that is in memory."""
+    ds = xr.Dataset({"image": (("t", "y", "x"), fine[None])})
+    store = tmp_path / "a.zarr"
+    summary = to_ome_zarr(ds, store, levels=2, verify=True, **options)
+    assert summary.verified is not None
+    assert summary.verified.ok
+    return [zarr.open_array(store / f"{level}/image")[0] for level in (0, 1)]
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f4", ">i8"])
+def test_other_byte_orders(tmp_path, dtype):
+    fine = np.arange(16, dtype=dtype).reshape(4, 4) * 3
+    full, coarse = written(tmp_path, fine)
+    np.testing.assert_array_equal(full, fine)
+    np.testing.assert_array_equal(coarse, np.floor(fine.reshape(2, 2, 2, 2).mean((1, 3)) + 0.5)
+                                  if dtype != ">f4" else fine.reshape(2, 2, 2, 2).mean((1, 3)))  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("uint64", 2**64 - 1), ("int64", 2**63 - 1)])
+def test_integers_that_no_float_holds(tmp_path, dtype, most):
+    fine = np.array([[most, most - 2], [most - 4, most - 2], [most, 0], [1, 2]], dtype)
+    full, coarse = written(tmp_path, fine)
+    np.testing.assert_array_equal(full, fine)
+    expected = [most - 2, (most + 3 + 2) // 4]
+    assert coarse.ravel().tolist() == expected
+    assert (
+        halve(np.array([[-(2**63), -(2**63)], [-1, -2]]), [0, 1], np.empty((1, 1), int))
+        == (-(2**63) * 2 - 3 + 2) // 4
+    )  # floor(mean + 0.5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64"])
+def test_floats_do_not_overflow(tmp_path, dtype):
+    kind = np.dtype(dtype)
+    most = np.finfo(kind).max
+    fine = np.full((4, 4), most, kind)
+    fine[2:] = 1.5 if kind.kind == "f" else 1.5 + 2j
+    full, coarse = written(tmp_path, fine)
+    np.testing.assert_array_equal(full, fine)
+    np.testing.assert_array_equal(coarse, fine[::2, ::2])
+
+
+@pytest.mark.parametrize("method", ["nearest", "mode"])
+def test_labels_that_do_not_exist_do_not_appear(tmp_path, method):
+    draw = np.random.default_rng(0)
+    fine = draw.choice(np.array([0, 7, 1000], "uint16"), (6, 10))
+    fine[:2, :2] = [[7, 1000], [1000, 0]]
+    _, coarse = written(tmp_path, fine, method=method)
+    assert set(coarse.ravel().tolist()) <= {0, 7, 1000}
+    assert coarse[0, 0] == {"nearest": 7, "mode": 1000}[method]
+    groups = fine.reshape(3, 2, 5, 2).transpose(0, 2, 1, 3).reshape(3, 5, 4)
+    for at in np.ndindex(3, 5):
+        counts = [(groups[at] == value).sum() for value in groups[at]]
+        of_it = (groups[at] == coarse[at]).sum()
+        assert coarse[at] == groups[at][0] if method == "nearest" else of_it == max(counts)
+    assert multiscale(tmp_path / "a.zarr")["type"] == method
+    with pytest.raises(FileExistsError, match="method"):
+        written(tmp_path, fine)
+
+
+def test_a_method_that_is_none(tmp_path):
+    with pytest.raises(ValueError, match=r"method='max'|method must be"):
+        written(tmp_path, np.zeros((4, 4), "uint8"), method="max")
+
+
+# --- plates, colours, further axes --------------------------------------------------------------
+
+
+def plate_of(store: Path) -> tuple[list[str], list[str], list[str]]:
+    """Names of rows and columns, and paths of wells."""
+    attrs: Any = zarr.open_group(store, mode="r").attrs
+    plate = attrs["ome"]["plate"]
+    for well in plate["wells"]:
+        row, column = well["path"].split("/")
+        assert plate["rows"][well["rowIndex"]]["name"] == row
+        assert plate["columns"][well["columnIndex"]]["name"] == column
+    rows, columns = ([each["name"] for each in plate[key]] for key in ("rows", "columns"))
+    return rows, columns, [well["path"] for well in plate["wells"]]
+
+
+@pytest.mark.parametrize(
+    ("wells", "rows", "columns"),
+    [
+        (["A1", "A2", "A10", "B2"], ["A"] + ["B"], ["1", "2", "10"]),
+        (["Z01", "AA01", "AF48"], ["Z", "AA", "AF"], ["01", "48"]),
+        (["W0001", "W0002", "W0013"], ["W"], ["1", "2", "13"]),
+        (["A01.a1", "A01.a2", "A01.b1", "P24.b2"], ["A", "B", "AF"], ["1", "2", "48"]),
+    ],
+)
+def test_names_of_wells(tmp_path, wells, rows, columns):
+    for i, well in enumerate(wells):
+        write(tmp_path / "raw" / f"{well}_c0.tif", i, shape=(6, 8))
+    ds = dataset(tmp_path / "raw", pattern=r"{well}_c{channel:d}.tif")
+    store = tmp_path / "a.zarr"
+    to_ome_zarr(ds, store, levels=1)
+    found_rows, found_columns, paths = plate_of(store)
+    assert (found_rows, found_columns) == (rows, columns)
+    labels = [str(w) for w in np.atleast_1d(ds["well"].values)]
+    for label, path in zip(labels, paths, strict=True):
+        found = xr.open_zarr(store, group=f"{path}/0/0", consolidated=False).image
+        np.testing.assert_array_equal(np.squeeze(found), pixels(wells.index(label), (6, 8)))
+
+
+@pytest.mark.parametrize(
+    ("names", "paths"),
+    [
+        (["r01c02f01p01-ch1sk1fk1fl1", "r02c10f01p01-ch1sk1fk1fl1"], ["A/2", "A/10", "B/2", "B/10"]),
+        (["B - 2(fld 1 wv DAPI - DAPI)", "C - 11(fld 1 wv DAPI - DAPI)"],
+         ["B/2", "B/11", "C/2", "C/11"]),
+    ],
+)  # fmt: skip
+def test_rows_and_columns_make_a_plate(tmp_path, names, paths):
+    for i, name in enumerate(names):
+        write(tmp_path / "raw" / f"{name}.tif", i, shape=(6, 8))
+    store = tmp_path / "a.zarr"
+    to_ome_zarr(dataset(tmp_path / "raw"), store, levels=1)
+    assert plate_of(store)[2] == paths
+
+
+def test_rows_and_columns_of_tiles_make_no_plate(tmp_path):
+    for i, (row, col) in enumerate(itertools.product(range(2), range(2))):
+        write(tmp_path / "raw" / f"a_r{row}_c{col}_t0.tif", i, shape=(6, 8))
+    ds = dataset(tmp_path / "raw", pattern="a_r{row:d}_c{col:d}_t{t:d}.tif")
+    to_ome_zarr(ds, tmp_path / "a.zarr")
+    assert "plate" not in zarr.open_group(tmp_path / "a.zarr").attrs["ome"]
+
+
+def test_colour_samples_are_red_green_and_blue(tmp_path):
+    (tmp_path / "raw").mkdir()
+    rgb = np.arange(2 * 6 * 8 * 3, dtype="uint8").reshape(2, 6, 8, 3)
+    for t in range(2):
+        tifffile.imwrite(tmp_path / "raw" / f"a_t{t}.tif", rgb[t], photometric="rgb")
+    store = tmp_path / "a.zarr"
+    to_ome_zarr(dataset(tmp_path / "raw", pattern="a_t{t:d}.tif"), store)
+    channels = zarr.open_group(store).attrs["ome"]["omero"]["channels"]
+    assert [(c["label"], c["color"]) for c in channels] == [
+        ("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dim", ["sample", "channel_in_file", "time_in_file", "angle"])
+def test_axes_that_ngff_has_no_place_for(tmp_path, dim):
+    """One image each."""
+    image = xr.DataArray(
+        pixels(0, (2, 3, 2, 6, 8)), dims=("time", "channel", dim, "y", "x"), name="image"
+    )
+    ds = image.assign_coords(time=[0, 1], channel=["a", "b", "c"]).to_dataset()
+    store = tmp_path / "a.zarr"
+    to_ome_zarr(ds, store, verify=True)
+    for i in range(2):
+        found = xr.open_zarr(store, group=f"{i}/0", consolidated=False).image
+        np.testing.assert_array_equal(found, image.isel({dim: i}))
+
+
+def test_colour_samples_beside_channels(tmp_path):
+    (tmp_path / "raw").mkdir()
+    rgb = np.arange(2 * 6 * 8 * 3, dtype="uint8").reshape(2, 6, 8, 3)
+    for c in range(2):
+        tifffile.imwrite(tmp_path / "raw" / f"a_c{c}.tif", rgb[c], photometric="rgb")
+    ds = dataset(tmp_path / "raw", pattern="a_c{channel:d}.tif")
+    summary = to_ome_zarr(ds, tmp_path / "a.zarr", verify=True)
+    assert not summary.failed
+    for sample in range(3):
+        found = zarr.open_array(tmp_path / f"a.zarr/{sample}/0/image")[...]
+        np.testing.assert_array_equal(found, rgb[..., sample])

@@ -95,6 +95,7 @@ def collect(ds: xr.Dataset, voxel_size: Mapping[str, float] | None = None) -> Co
     origins = tuple(
         str(about["source"]) for about in (ds.encoding, ds["image"].encoding) if "source" in about
     )
+    ds = ds.assign_coords({n: c.compute() for n, c in ds.coords.items() if c.chunks})
     ds = _spelled(_in_micrometers(_native(ds.drop_encoding()), voxel_size))
     kinds = axes(ds)
     ds = ds.transpose(*(d for d in ds["image"].dims if d not in kinds), *kinds, ...)

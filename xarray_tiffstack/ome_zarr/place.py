@@ -101,14 +101,19 @@ def _identities(path: Path) -> list[tuple[int, int]]:
 
 
 def _same(target: Path, other: str) -> bool:
-    return "://" not in other and Path(other).resolve() == target
+    """Whether a place is the store, or in it, or around it."""
+    if "://" in other:
+        return False
+    path = Path(other).resolve()
+    return path.is_relative_to(target) or target.is_relative_to(path)
 
 
 def _origins(plan: Plan) -> Iterator[str]:
     """Places of the Zarr stores that a Dataset reads its pixels from."""
     yield from plan.collection.origins
     image: Any = plan.collection.ds["image"]
-    found: list[Any] = list(dict(image.__dask_graph__() or {}).values())
+    found: list[Any] = [getattr(image.variable, "_data", None)]
+    found += dict(image.__dask_graph__() or {}).values()
     seen: set[int] = set()
     while found:
         item = found.pop()
