@@ -88,12 +88,17 @@ logging.getLogger("tifffile").addFilter(_Hush())
 
 
 @contextmanager
-def asking(file: File) -> Iterator[tifffile.TiffFile]:
-    """Open in tifffile; whatever it stumbles over is raised as an error that names the file."""
+def asking(file: File, *, ends: bool = False) -> Iterator[tifffile.TiffFile]:
+    """Open in tifffile; whatever it stumbles over is raised as an error that names the file.
+
+    Where the chain of directories is not known to end, LSM files are not known as such: of them
+    tifffile follows it at once. Of ScanImage's it would guess where pages are.
+    """
     _Hush.asking.now = True
     try:
-        # Of these two it would at once follow the chain, which may never end, or guess it.
-        with tifffile.TiffFile(file, offset=0, is_lsm=False, is_scanimage=False) as tif:
+        lsm = None if ends else False
+        with tifffile.TiffFile(file, offset=0, is_lsm=lsm, is_scanimage=False) as tif:
+            del tif.is_scanimage  # it matters only for opening
             yield tif
     except Exception as error:  # damaged files raise anything in parsers and codecs
         if file.path in str(error):
@@ -143,9 +148,10 @@ def understand(file: File, chain: Chain) -> Meaning:
     """Find the array of a file; reads its descriptions."""
     if not len(chain):
         raise OSError(f"{file.path} is cut short: it has no page")
-    with asking(file) as tif:
+    ends = not (chain.broken or chain.circle)
+    with asking(file, ends=ends) as tif:
         stack = _stack(tif, chain)
-        found = None if chain.broken or chain.circle else _told(tif, file, chain, stack)
+        found = _told(tif, file, chain, stack) if ends else None
         return found or _one_after_the_other(stack, chain)
 
 
@@ -259,7 +265,6 @@ def _untold(plain: Meaning, said: int) -> Meaning:
 
 def _series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
     """Return what tifffile makes of the pages; nothing where it fails."""
-    del tif.is_lsm, tif.is_scanimage  # now that the chain is known to end
     if is_unsafe(tif.pages.first.description):
         tif.is_ome = False
     if _frames(tif) > _MOST_PAGES:

@@ -171,13 +171,13 @@ class Region:
 
     def decode(self, wanted: Sequence[tuple[int, np.ndarray]]) -> None:
         """Decode pages, each given by its number and destination."""
-        with asking(self.file) as tif:
+        entire = not self.table.ifds.size
+        with asking(self.file, ends=entire) as tif:
             for number, block in wanted:
-                if self.table.ifds.size:
-                    self.put_page(tif, number, block)
-                else:
-                    del tif.is_lsm, tif.is_scanimage
+                if entire:
                     self.put(tif.series[0], block)
+                else:
+                    self.put_page(tif, number, block)
 
     def put_page(self, tif: tifffile.TiffFile, number: int, block: np.ndarray) -> None:
         """Decode one page: the strips or tiles of it that hold what is wanted."""
