@@ -334,3 +334,17 @@ def test_a_stack_of_metamorph(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tiff.read(path, layout, [slice(None)] * 3), stack)
     plane = tiff.read(path, layout, (3, slice(None), slice(None)))
     np.testing.assert_array_equal(plane, stack[3])
+
+
+def test_pages_of_which_comments_are_not_so_get_no_scale(tmp_path: Path) -> None:
+    for t in range(2):
+        labels = [{"Frame": i // 4, "Slice": i % 4} for i in range(7)]
+        options = [{**index_of(**each), "resolution": (20_000, 20_000)} for each in labels]
+        for each in options:
+            each["resolutionunit"] = "CENTIMETER"
+        write_pages(tmp_path / f"cell_t{t}.tif", pages(7, Y, X) + t, *options)
+    with pytest.warns(UserWarning, match=r"cell_t0\.tif: its comments do not arrange its 7 pages"):
+        ds = xr.open_dataset(tmp_path, engine="tiffstack", pattern="cell_t{t:d}.tif")
+    assert ds.image.dims == ("t", "page", "y", "x")
+    assert "page" not in ds.coords
+    assert float(ds.x[1]) == 0.5

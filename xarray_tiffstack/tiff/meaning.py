@@ -6,14 +6,10 @@ places of pages is believed only where the chain of directories says the same.
 
 from __future__ import annotations
 
-import logging
 import math
 import operator
 import os
-import re
-import threading
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,9 +18,10 @@ import numpy as np
 import tifffile
 
 from xarray_tiffstack.messages import counted
+from xarray_tiffstack.tiff.judge import asking, page_at, series_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from xarray_tiffstack.tiff.chain import Chain
     from xarray_tiffstack.tiff.file import File
@@ -33,7 +30,6 @@ ABSENT = -1  # in place of the number of a page: announced, and not in the file
 
 _AXES = {"X": "x", "Y": "y", "Z": "z", "T": "time", "C": "channel", "S": "sample"}
 _AXES |= {"R": "position", "A": "angle"}
-_MOST_PAGES = 10**7  # that metadata may announce: tifffile keeps a list of them
 _MICRO_MANAGER = 51123  # tag of every page: which one it is
 _INDICES = {"FrameIndex": "time", "PositionIndex": "position", "SliceIndex": "z"}
 _INDICES |= {"ChannelIndex": "channel"}
@@ -75,73 +71,10 @@ class Meaning:
     """Whether other files that are just like this one mean the same."""
 
 
-class _Hush(logging.Filter):
-    """Drops what tifffile logs while it is asked here; what matters is raised instead."""
-
-    asking = threading.local()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not getattr(self.asking, "now", False)
-
-
-logging.getLogger("tifffile").addFilter(_Hush())
-
-
-@contextmanager
-def asking(file: File, *, ends: bool = False) -> Iterator[tifffile.TiffFile]:
-    """Open in tifffile; whatever it stumbles over is raised as an error that names the file.
-
-    Where the chain of directories is not known to end, LSM files are not known as such: of them
-    tifffile follows it at once. Of ScanImage's it would guess where pages are.
-    """
-    _Hush.asking.now = True
-    try:
-        lsm = None if ends else False
-        with tifffile.TiffFile(file, offset=0, is_lsm=lsm, is_scanimage=False) as tif:
-            del tif.is_scanimage  # it matters only for opening
-            yield tif
-    except Exception as error:  # damaged files raise anything in parsers and codecs
-        if file.path in str(error):
-            raise
-        raise OSError(f"{file.path} cannot be read: {error}") from error
-    finally:
-        _Hush.asking.now = False
-
-
-def is_unsafe(xml: str) -> bool:
-    """Whether XML may take all memory, or read other files: by entities, or by its numbers."""
-    numbers = [
-        math.prod(map(int, re.findall(r'\b(?:Size[ZCT]|PlaneCount|NumPlanes)="(\d+)"', tag)))
-        for tag in re.findall(r"<[^>]*", xml)
-    ]
-    return max(numbers, default=0) > _MOST_PAGES or "<!DOCTYPE" in xml or "<!ENTITY" in xml
-
-
-def _frames(tif: tifffile.TiffFile) -> int:
-    """Count the frames that the metadata of Micro-Manager announce."""
-    said = (tif.micromanager_metadata if tif.is_micromanager else None) or {}
-    found, summary = said.get("IndexMap"), said.get("Summary", {})
-    most = [0, 0, 0, 0] if found is None or not len(found) else found[:, :4].max(axis=0).tolist()
-    said = [summary.get(key) for key in ("Channels", "Slices", "Frames", "Positions")]
-    return math.prod(
-        max(last + 1, n if isinstance(n, int) else 1) for last, n in zip(most, said, strict=True)
-    )
-
-
 def page_ndim(shape: tuple[int, ...], count: int) -> int:
     """How many of the innermost axes make one of `count` pages."""
     sizes = list(accumulate(reversed(shape), operator.mul))
     return sizes.index(math.prod(shape) // count) + 1
-
-
-def page_at(tif: tifffile.TiffFile, ifd: int, number: int = 0) -> tifffile.TiffPage:
-    """Read one page, wherever its directory is."""
-    tif.filehandle.seek(ifd)
-    page = tifffile.TiffPage(tif, index=number)
-    sizes = all(isinstance(n, int) and n > 0 for n in page.shaped)
-    if page.dtype is None or not sizes or page.planarconfig not in (1, 2):
-        raise ValueError(f"page {number + 1} holds no pixels of a known type")
-    return page
 
 
 def understand(file: File, chain: Chain) -> Meaning:
@@ -234,7 +167,7 @@ def _told(tif: tifffile.TiffFile, file: File, chain: Chain, stack: _Stack) -> Me
     plain = _one_after_the_other(stack, chain)
     if frames := _ndtiff(tif, file, chain, stack):
         return _arranged(plain, frames) or _untold(plain, 0)
-    series = _series(tif)
+    series = series_of(tif)
     kind = series[0].kind if series else ""
     if series and kind not in _COUNTED:
         return _as_told(series[0], file, chain, plain)
@@ -261,21 +194,6 @@ def _untold(plain: Meaning, said: int) -> Meaning:
     claim = f"describe {counted(said, 'page')}, it has" if said else "do not arrange its"
     note = f"its comments {claim} {pages}: opened one after the other"
     return replace(plain, notes=(*plain.notes, note))
-
-
-def _series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
-    """Return what tifffile makes of the pages; nothing where it fails."""
-    if is_unsafe(tif.pages.first.description):
-        tif.is_ome = False
-    if _frames(tif) > _MOST_PAGES:
-        tif.is_mmstack = False
-    for _ in range(2):
-        try:
-            return list(tif.series)
-        except Exception:  # damaged files raise anything
-            # Metadata that only the other files of a set would explain: the pages alone count.
-            tif.is_ome = tif.is_mmstack = False
-    return []
 
 
 def _in_series(

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from xarray_tiffstack.tiff.chain import segments
-from xarray_tiffstack.tiff.meaning import asking, page_at, page_ndim
+from xarray_tiffstack.tiff.judge import asking, page_at
+from xarray_tiffstack.tiff.meaning import page_ndim
 from xarray_tiffstack.tiff.pages import ENCODED, MISSING, Table, check_segments, too_large
 
 if TYPE_CHECKING:
