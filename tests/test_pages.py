@@ -189,6 +189,14 @@ def test_images_of_an_ome_file_are_positions(tmp_path: Path) -> None:
     assert_holds(path, ("position", "z", "y", "x"), pages(4, 3, Y, X))
 
 
+def test_images_of_one_page_each_are_positions_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        for plane in pages(4, Y, X):
+            tif.write(plane, photometric="minisblack", metadata={"axes": "YX"})
+    assert_holds(path, ("position", "y", "x"), pages(4, Y, X))
+
+
 def test_unlike_images_of_an_ome_file_are_told(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.tif"
     with tifffile.TiffWriter(path, ome=True) as tif:

@@ -36,11 +36,10 @@ _INDICES |= {"ChannelIndex": "channel"}
 _COLUMNS = {"column": "col"}  # of NDTiff, as this package calls it
 
 # Series whose pages are counted here; of all other kinds tifffile knows better which count.
-_COUNTED = {"uniform", "generic", "shaped", "imagej", "ome", "mmstack", "scanimage"}
+_COUNTED = {"uniform", "generic", "shaped", "imagej", "ome", "mmstack", "scanimage", "nih"}
 _UNNAMED = {"uniform", "generic"}  # of which tifffile knows no more than is seen here
 # Series that the first directory, and how the others are stored, tell all about.
 _LASTING = {"uniform", "generic", "shaped", "imagej", "ome", "stk"}
-
 
 # Of packed bits, LZW, deflate, and runs of bytes; of all others 65536: empty images pack well.
 _TIGHTEST = {1: 8, 5: 4096, 8: 1100, 32946: 1100, 32773: 130}
@@ -216,7 +215,7 @@ def _in_series(
         return None
     axes, shape = _names(alike[0].axes), tuple(alike[0].shape)
     if len(alike) > 1:
-        many = "" if sizes[0] == 1 else "position" if alike[0].kind == "ome" else "volume"
+        many = "position" if alike[0].kind == "ome" else "" if sizes[0] == 1 else "volume"
         axes, shape = (many, *axes), (len(alike), *shape)
     return _held(replace(plain, axes=axes, shape=shape, order=order))
 
