@@ -189,6 +189,14 @@ def test_images_of_an_ome_file_are_positions(tmp_path: Path) -> None:
     assert_holds(path, ("position", "z", "y", "x"), pages(4, 3, Y, X))
 
 
+def test_images_of_one_page_each_are_positions_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        for plane in pages(4, Y, X):
+            tif.write(plane, photometric="minisblack", metadata={"axes": "YX"})
+    assert_holds(path, ("position", "y", "x"), pages(4, Y, X))
+
+
 def test_unlike_images_of_an_ome_file_are_told(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.tif"
     with tifffile.TiffWriter(path, ome=True) as tif:
@@ -306,10 +314,45 @@ def test_a_folder_of_such_files(tmp_path: Path) -> None:
     assert len(told) == 1
     assert ds.image.shape == (3, 5, Y, X)
     np.testing.assert_array_equal(ds.image[2], pages(5, Y, X) + 2)
-    (said,) = ds.tiffstack.report().disagreements
-    assert said.startswith("cell_t0.tif: 1 page of 6 left out")
+
+    def said(ds: xr.Dataset) -> list[str]:
+        return [line for line in ds.tiffstack.report().disagreements if "left out" in line]
+
+    assert [line[:35] for line in said(ds)] == ["cell_t0.tif: 1 page of 6 left out, "]
     named = xr.open_dataset(tmp_path, pages="depth", **options)  # and warns no more
     assert named.image.dims == ("t", "depth", "y", "x")
-    assert len(named.tiffstack.report().disagreements) == 1
+    assert len(said(named)) == 1
     every = xr.open_dataset(tmp_path, pages="z", validate="headers", **options)
-    assert len(every.tiffstack.report().disagreements) == 3
+    assert len(said(every)) == 3
+
+
+def test_a_stack_of_metamorph(tmp_path: Path) -> None:
+    """One directory, and in its tags how many planes follow."""
+    path, stack = tmp_path / "a.stk", pages(5, Y, X)
+    marks = [(33628, 4, 5, (0,) * 5, True), (33629, 4, 30, tuple(range(1, 31)), True)]
+    tifffile.imwrite(path, stack[0], extratags=marks, **GREY)
+    with tifffile.TiffFile(path) as tif:
+        at = tif.pages[0].tags[33629].offset
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<HI", content, at + 2, 5, 5)  # 5 times 6 numbers, called 5 rationals
+    path.write_bytes(content + stack[1:].tobytes())
+    layout = tiff.probe(path)
+    assert layout.shape == (5, Y, X)
+    assert not layout.notes
+    np.testing.assert_array_equal(tiff.read(path, layout, [slice(None)] * 3), stack)
+    plane = tiff.read(path, layout, (3, slice(None), slice(None)))
+    np.testing.assert_array_equal(plane, stack[3])
+
+
+def test_pages_of_which_comments_are_not_so_get_no_scale(tmp_path: Path) -> None:
+    for t in range(2):
+        labels = [{"Frame": i // 4, "Slice": i % 4} for i in range(7)]
+        options = [{**index_of(**each), "resolution": (20_000, 20_000)} for each in labels]
+        for each in options:
+            each["resolutionunit"] = "CENTIMETER"
+        write_pages(tmp_path / f"cell_t{t}.tif", pages(7, Y, X) + t, *options)
+    with pytest.warns(UserWarning, match=r"cell_t0\.tif: its comments do not arrange its 7 pages"):
+        ds = xr.open_dataset(tmp_path, engine="tiffstack", pattern="cell_t{t:d}.tif")
+    assert ds.image.dims == ("t", "page", "y", "x")
+    assert "page" not in ds.coords
+    assert float(ds.x[1]) == 0.5

@@ -210,6 +210,8 @@ def _with_z(layout: Layout, rows: pd.DataFrame, notes: Notes | None = None) -> L
     """Take pages that nothing names for z, as they mostly are, and say so in the report."""
     if "page" not in layout.axes or {"z", "page"} & {*layout.axes, *rows} != {"page"}:
         return layout
+    if layout.notes:  # of which the file says what is not so: no scale fits them either
+        return layout
     if notes is not None:
         pages = layout.shape[layout.axes.index("page")]
         notes.disagreements.append(

@@ -152,7 +152,7 @@ class Chain:
             tags = tags_of(self.file, self.blocks[k])
             self.first = self.first or tags
             stored = tuple(
-                (code, tag[:2], value_of(self.file, tag))
+                (code, tag if tag[1] == 1 else (*tag[:2], value_of(self.file, tag)))
                 for code, tag in tags.items()
                 if code in _STORAGE
             )
@@ -218,12 +218,16 @@ class Chain:
             said += tags_of(self.file, self.blocks[1])
         left = _MOST_TEXT
         for code, tag in self.first.items():
-            said += (code, tag[0])
-            if code in _RESOLUTION_OR_DATE:
+            kind, count, value = tag
+            said += (code, kind)
+            if code not in _RESOLUTION_OR_DATE:
+                said.append(count)
+            if code in _PLACES:
                 continue
-            said.append(tag[1])
-            if code not in _PLACES:
-                left -= tag[1]
+            if 0 < count * _SIZES.get(kind, 0) <= len(value):
+                said.append(value)
+            elif code not in _RESOLUTION_OR_DATE:
+                left -= count
                 content = value_of(self.file, tag) if left > 0 else None
                 if content is None:
                     return None

@@ -6,14 +6,10 @@ places of pages is believed only where the chain of directories says the same.
 
 from __future__ import annotations
 
-import logging
 import math
 import operator
 import os
-import re
-import threading
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,9 +18,10 @@ import numpy as np
 import tifffile
 
 from xarray_tiffstack.messages import counted
+from xarray_tiffstack.tiff.judge import asking, page_at, series_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from xarray_tiffstack.tiff.chain import Chain
     from xarray_tiffstack.tiff.file import File
@@ -33,18 +30,16 @@ ABSENT = -1  # in place of the number of a page: announced, and not in the file
 
 _AXES = {"X": "x", "Y": "y", "Z": "z", "T": "time", "C": "channel", "S": "sample"}
 _AXES |= {"R": "position", "A": "angle"}
-_MOST_PAGES = 10**7  # that metadata may announce: tifffile keeps a list of them
 _MICRO_MANAGER = 51123  # tag of every page: which one it is
 _INDICES = {"FrameIndex": "time", "PositionIndex": "position", "SliceIndex": "z"}
 _INDICES |= {"ChannelIndex": "channel"}
 _COLUMNS = {"column": "col"}  # of NDTiff, as this package calls it
 
 # Series whose pages are counted here; of all other kinds tifffile knows better which count.
-_COUNTED = {"uniform", "generic", "shaped", "imagej", "ome", "mmstack", "scanimage"}
+_COUNTED = {"uniform", "generic", "shaped", "imagej", "ome", "mmstack", "scanimage", "nih"}
 _UNNAMED = {"uniform", "generic"}  # of which tifffile knows no more than is seen here
 # Series that the first directory, and how the others are stored, tell all about.
 _LASTING = {"uniform", "generic", "shaped", "imagej", "ome", "stk"}
-
 
 # Of packed bits, LZW, deflate, and runs of bytes; of all others 65536: empty images pack well.
 _TIGHTEST = {1: 8, 5: 4096, 8: 1100, 32946: 1100, 32773: 130}
@@ -75,77 +70,20 @@ class Meaning:
     """Whether other files that are just like this one mean the same."""
 
 
-class _Hush(logging.Filter):
-    """Drops what tifffile logs while it is asked here; what matters is raised instead."""
-
-    asking = threading.local()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not getattr(self.asking, "now", False)
-
-
-logging.getLogger("tifffile").addFilter(_Hush())
-
-
-@contextmanager
-def asking(file: File) -> Iterator[tifffile.TiffFile]:
-    """Open in tifffile; whatever it stumbles over is raised as an error that names the file."""
-    _Hush.asking.now = True
-    try:
-        # Of these two it would at once follow the chain, which may never end, or guess it.
-        with tifffile.TiffFile(file, offset=0, is_lsm=False, is_scanimage=False) as tif:
-            yield tif
-    except Exception as error:  # damaged files raise anything in parsers and codecs
-        if file.path in str(error):
-            raise
-        raise OSError(f"{file.path} cannot be read: {error}") from error
-    finally:
-        _Hush.asking.now = False
-
-
-def is_unsafe(xml: str) -> bool:
-    """Whether XML may take all memory, or read other files: by entities, or by its numbers."""
-    numbers = [
-        math.prod(map(int, re.findall(r'\b(?:Size[ZCT]|PlaneCount|NumPlanes)="(\d+)"', tag)))
-        for tag in re.findall(r"<[^>]*", xml)
-    ]
-    return max(numbers, default=0) > _MOST_PAGES or "<!DOCTYPE" in xml or "<!ENTITY" in xml
-
-
-def _frames(tif: tifffile.TiffFile) -> int:
-    """Count the frames that the metadata of Micro-Manager announce."""
-    said = (tif.micromanager_metadata if tif.is_micromanager else None) or {}
-    found, summary = said.get("IndexMap"), said.get("Summary", {})
-    most = [0, 0, 0, 0] if found is None or not len(found) else found[:, :4].max(axis=0).tolist()
-    said = [summary.get(key) for key in ("Channels", "Slices", "Frames", "Positions")]
-    return math.prod(
-        max(last + 1, n if isinstance(n, int) else 1) for last, n in zip(most, said, strict=True)
-    )
-
-
 def page_ndim(shape: tuple[int, ...], count: int) -> int:
     """How many of the innermost axes make one of `count` pages."""
     sizes = list(accumulate(reversed(shape), operator.mul))
     return sizes.index(math.prod(shape) // count) + 1
 
 
-def page_at(tif: tifffile.TiffFile, ifd: int, number: int = 0) -> tifffile.TiffPage:
-    """Read one page, wherever its directory is."""
-    tif.filehandle.seek(ifd)
-    page = tifffile.TiffPage(tif, index=number)
-    sizes = all(isinstance(n, int) and n > 0 for n in page.shaped)
-    if page.dtype is None or not sizes or page.planarconfig not in (1, 2):
-        raise ValueError(f"page {number + 1} holds no pixels of a known type")
-    return page
-
-
 def understand(file: File, chain: Chain) -> Meaning:
     """Find the array of a file; reads its descriptions."""
     if not len(chain):
         raise OSError(f"{file.path} is cut short: it has no page")
-    with asking(file) as tif:
+    ends = not (chain.broken or chain.circle)
+    with asking(file, ends=ends) as tif:
         stack = _stack(tif, chain)
-        found = None if chain.broken or chain.circle else _told(tif, file, chain, stack)
+        found = _told(tif, file, chain, stack) if ends else None
         return found or _one_after_the_other(stack, chain)
 
 
@@ -228,7 +166,7 @@ def _told(tif: tifffile.TiffFile, file: File, chain: Chain, stack: _Stack) -> Me
     plain = _one_after_the_other(stack, chain)
     if frames := _ndtiff(tif, file, chain, stack):
         return _arranged(plain, frames) or _untold(plain, 0)
-    series = _series(tif)
+    series = series_of(tif)
     kind = series[0].kind if series else ""
     if series and kind not in _COUNTED:
         return _as_told(series[0], file, chain, plain)
@@ -257,22 +195,6 @@ def _untold(plain: Meaning, said: int) -> Meaning:
     return replace(plain, notes=(*plain.notes, note))
 
 
-def _series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
-    """Return what tifffile makes of the pages; nothing where it fails."""
-    del tif.is_lsm, tif.is_scanimage  # now that the chain is known to end
-    if is_unsafe(tif.pages.first.description):
-        tif.is_ome = False
-    if _frames(tif) > _MOST_PAGES:
-        tif.is_mmstack = False
-    for _ in range(2):
-        try:
-            return list(tif.series)
-        except Exception:  # damaged files raise anything
-            # Metadata that only the other files of a set would explain: the pages alone count.
-            tif.is_ome = tif.is_mmstack = False
-    return []
-
-
 def _in_series(
     alike: Sequence[tifffile.TiffPageSeries], sizes: Sequence[int], chain: Chain, plain: Meaning
 ) -> Meaning | None:
@@ -293,7 +215,7 @@ def _in_series(
         return None
     axes, shape = _names(alike[0].axes), tuple(alike[0].shape)
     if len(alike) > 1:
-        many = "" if sizes[0] == 1 else "position" if alike[0].kind == "ome" else "volume"
+        many = "position" if alike[0].kind == "ome" else "" if sizes[0] == 1 else "volume"
         axes, shape = (many, *axes), (len(alike), *shape)
     return _held(replace(plain, axes=axes, shape=shape, order=order))
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from xarray_tiffstack.tiff.chain import segments
-from xarray_tiffstack.tiff.meaning import asking, page_at, page_ndim
+from xarray_tiffstack.tiff.judge import asking, page_at
+from xarray_tiffstack.tiff.meaning import page_ndim
 from xarray_tiffstack.tiff.pages import ENCODED, MISSING, Table, check_segments, too_large
 
 if TYPE_CHECKING:
@@ -171,13 +172,13 @@ class Region:
 
     def decode(self, wanted: Sequence[tuple[int, np.ndarray]]) -> None:
         """Decode pages, each given by its number and destination."""
-        with asking(self.file) as tif:
+        entire = not self.table.ifds.size
+        with asking(self.file, ends=entire) as tif:
             for number, block in wanted:
-                if self.table.ifds.size:
-                    self.put_page(tif, number, block)
-                else:
-                    del tif.is_lsm, tif.is_scanimage
+                if entire:
                     self.put(tif.series[0], block)
+                else:
+                    self.put_page(tif, number, block)
 
     def put_page(self, tif: tifffile.TiffFile, number: int, block: np.ndarray) -> None:
         """Decode one page: the strips or tiles of it that hold what is wanted."""

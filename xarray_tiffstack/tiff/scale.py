@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from xarray_tiffstack.tiff.chain import Chain
 from xarray_tiffstack.tiff.file import File
-from xarray_tiffstack.tiff.meaning import asking, is_unsafe
+from xarray_tiffstack.tiff.judge import asking, is_unsafe
 
 if TYPE_CHECKING:
     import os
