@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import xarray as xr
 import zarr
 from conftest import pixels, reference_name, to_ome_zarr, validate, write, write_acquisition
 
+from xarray_tiffstack.ome_zarr import verify
 from xarray_tiffstack.ome_zarr.growth import Growth, grow
 from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.plan import Plan
@@ -262,3 +264,72 @@ def test_begun_by_following_and_ended_by_converting(tmp_path: Path) -> None:
     ended = xr.open_datatree(tmp_path / "store.zarr", engine="zarr")
     assert ended["0"].present.all()
     assert "growing" not in ended.attrs["tiffstack"]
+
+
+def test_a_second_position_that_begins_later(tmp_path: Path) -> None:
+    """Images of its own are no growth: all is converted again at the end, in the same store."""
+    raw, store = tmp_path / "raw", tmp_path / "store.zarr"
+    options: dict[str, Any] = {"pattern": "a_p{position:d}_t{time:d}.tif", "poll": POLL}
+    for t in range(3):
+        write(raw / f"a_p0_t{t}.tif", t)
+
+    def second_position() -> None:
+        while _times(store) < 3:
+            time.sleep(POLL)
+        for t in range(3):
+            write(raw / f"a_p1_t{t}.tif", 3 + t)
+
+    microscope = threading.Thread(target=second_position)
+    microscope.start()
+    follow(raw, store, expected=6, **options)
+    microscope.join()
+    for position, t in product(range(2), range(3)):
+        found = zarr.open_array(store / f"{position}/0/image")[t]
+        np.testing.assert_array_equal(found, pixels(3 * position + t))
+
+
+def test_a_second_position_after_a_kill(tmp_path: Path) -> None:
+    """The store was begun by a process that is gone, with one image; the same command ends it."""
+    raw, store = tmp_path / "raw", tmp_path / "store.zarr"
+    pattern = "a_p{position:d}_t{time:d}.tif"
+    for t in range(3):
+        write(raw / f"a_p0_t{t}.tif", t)
+    ds = xr.open_dataset(raw, engine="tiffstack", pattern=pattern)
+    Growth(store, Options()).take(ds)
+    for t in range(3):
+        write(raw / f"a_p1_t{t}.tif", 3 + t)
+    follow(raw, store, pattern=pattern, poll=POLL, until_idle=0.3)
+    assert zarr.open_array(store / "1/0/image")[2].max() == pixels(5).max()
+    assert zarr.open_group(store).attrs["tiffstack"]["state"] == "complete"
+
+
+def _times(store: Path) -> int:
+    """Time points of the one image that is there."""
+    try:
+        return int(zarr.open_array(store / "0/image", mode="r").shape[0])
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def test_files_of_coarse_clocks(tmp_path: Path) -> None:
+    """Size and time say nothing: files have room from the beginning, and pixels come later."""
+    made, raw = write_acquisition(tmp_path / "made", stacks=3), tmp_path / "raw"
+    raw.mkdir()
+
+    def microscope() -> None:
+        for path in sorted(made.iterdir(), key=lambda p: p.name.split("stack")[1]):
+            data = path.read_bytes()
+            with (raw / path.name).open("wb") as file:
+                for at in range(0, len(data), 150):
+                    file.write(data[at : at + 150])
+                    file.flush()
+                    os.utime(raw / path.name, (1, 1))
+                    time.sleep(POLL / 4)
+
+    thread = threading.Thread(target=microscope)
+    thread.start()
+    follow(raw, tmp_path / "store.zarr", expected=9, poll=POLL, levels=2)
+    thread.join()
+    assert_like_converted_afterwards(tmp_path, levels=2)
+    ds = xr.open_dataset(raw, engine="tiffstack")
+    assert verify(ds, tmp_path / "store.zarr").ok

@@ -412,3 +412,12 @@ def test_names_that_are_not_utf8(tmp_path):
     found = xr.open_datatree(tmp_path / "a.zarr", engine="zarr")["0"]
     assert [os.path.basename(p) for p in found["path"].values] == ["a\\xe9_t0.tif", "a\\xe9_t1.tif"]
     assert to_ome_zarr(ds, tmp_path / "a.zarr").written == 0
+
+
+def test_verify_reads_files_a_second_way(acquisition, tmp_path):
+    ds, store = dataset(acquisition), tmp_path / "a.zarr"
+    to_ome_zarr(ds, store, levels=1)
+    assert ds.tiffstack.verify(store).rechecked == 15
+    part = ds.isel(z=slice(1, 3), stack=slice(2))  # no file is all there
+    to_ome_zarr(part, tmp_path / "b.zarr", levels=1)
+    assert part.tiffstack.verify(tmp_path / "b.zarr").ok

@@ -130,13 +130,15 @@ def _units(
     grid: Grid,
     table: FileTable,
 ) -> dict[str, str]:
-    """Attributes of a coordinate: its unit where it has one."""
+    """Attributes of a coordinate: its unit where it has one, or that it is of a plate."""
+    tokens = table.convention.tokens if table.convention is not None else {}
+    if name in tokens and "plate" in (title := tokens[name].title or ""):
+        return {"long_name": title}
     if values.dtype.kind not in "iuf":
         return {}
     if name == "channel":  # labelled by a wavelength
         _, wavelength = grid.coords.get("wavelength", ((), np.array(None)))
         name = "wavelength" if np.array_equal(np.atleast_1d(wavelength), values) else name
-    tokens = table.convention.tokens if table.convention is not None else {}
     token = tokens.get(name) or VOCABULARY.get(name)
     unit = (token.units if token is not None else None) or table.units.get(name)
     return {"units": unit} if unit else {}

@@ -206,17 +206,19 @@ def _is_plate(ds: xr.Dataset, dims: Sequence[str]) -> bool:
     """
     if "well" in dims:
         return True
-    if not set(PLATE) <= set(dims) or not set(PLATE) <= set(ds.coords):
+    if not set(PLATE) <= set(ds.coords) or not set(PLATE) & set(dims):
         return False
-    letters = all(str(row).isalpha() for row in ds["row"].values)
-    return letters or any("plate" in str(ds[d].attrs.get("long_name", "")) for d in PLATE)
+    if not all(set(ds[name].dims) <= set(dims) for name in PLATE):
+        return False
+    lettered = all(str(row).isalpha() for row in np.ravel(ds["row"].values))
+    return lettered or any("plate" in str(ds[d].attrs.get("long_name", "")) for d in PLATE)
 
 
 def _well(ds: xr.Dataset, at: Mapping[str, int]) -> tuple[str, str]:
     """Row and column of the well of an image."""
     if "well" in at:
         return row_and_column(label(ds, "well", at["well"]))
-    row, column = (label(ds, d, at[d]) for d in PLATE)
+    row, column = (ds[name].isel(at, missing_dims="ignore").item() for name in PLATE)
     return (str(row) if str(row).isalpha() else letters(int(row) - 1)), str(column)
 
 

@@ -93,7 +93,8 @@ class Store:
                     return todo
                 reason = self._of_change(changed)
             elif names:
-                reason = f"it was made with other {', '.join(names)}" + self._why(stored)
+                why = "" if overwrite else self._why(stored)
+                reason = f"it was made with other {', '.join(names)}{why}"
         if not overwrite:
             raise FileExistsError(
                 f"{self.target} is a store already, and {reason}\n"
@@ -110,6 +111,8 @@ class Store:
             store.open("r")
             entries = store.journal.read()
         except (KeyError, ValueError, OSError):
+            return ""
+        if len(entries[0]) != len(self.plan.images):
             return ""
         done = [b for b in store.plan.blocks if finished(entries, b)]
         changed = store.source.changed(done, [entries[b.step][b.entry][0] for b in done])
