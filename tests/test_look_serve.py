@@ -180,13 +180,14 @@ def test_the_cache_is_bounded(large: Path) -> None:
     served = Served(opened(large), cache=2 * plane)
     for z in range(3):
         assert served.get(f"0/image/c/0/0/{z}/0/0") is not None
-    assert served.cache.held == sum(a.nbytes for a in served.cache.arrays.values()) == 2 * plane
+    assert served.cache.held == 2 * plane
+    assert len(served.cache.arrays) == 2
 
 
 @pytest.mark.parametrize(
     "path",
     ["/", "/ex6.zarr/../../../etc/passwd", "/ex6.zarr/%2e%2e/%2e%2e/etc/passwd", "/etc/passwd",
-     "/ex6.zarr//etc/passwd", "/ex6.zarr/0/image/c/0/0/0/9/0", "/ex6.zarr/0/image/c/0/0",
+     "/ex6.zarr//etc/passwd", "/ex6.zarr/0/image/c/0/0/0/5/0", "/ex6.zarr/0/image/c/0/0",
      "/ex6.zarr/9/image/c/0/0/0/0/0", "/ex6.zarr/0/image/c/-1/0/0/0/0", "/ex6.zarr/" + "a" * 5000],
 )  # fmt: skip
 def test_no_path_leads_elsewhere(server: Server, path: str) -> None:
@@ -223,7 +224,7 @@ def test_elsewhere_than_loopback_there_is_a_secret(large: Path) -> None:
 
 def test_many_chunks_over_one_connection(server: Server) -> None:
     connection = HTTPConnection("127.0.0.1", server.port)
-    for key in ("zarr.json", "0/image/c/0/0/0/0/0", "nothing", "1/image/c/0/0/2/0/0"):
+    for key in ("zarr.json", "0/image/c/0/0/0/0/0", "nothing", "1/image/c/0/0/0/2/0"):
         connection.request("GET", f"/ex6.zarr/{key}")
         answer = connection.getresponse()
         answer.read()

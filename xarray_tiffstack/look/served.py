@@ -13,7 +13,8 @@ import threading
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import dask
 import numpy as np
@@ -27,15 +28,19 @@ from xarray_tiffstack.ome_zarr.levels import halve, level_factors, level_labels
 from xarray_tiffstack.ome_zarr.metadata import collections, image_attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import xarray as xr
 
     from xarray_tiffstack.ome_zarr.images import Image
 
+Place: TypeAlias = dict[str, Any]  # an int or a slice along dimensions
+
 VERSION: Final = "0.5"
-CHUNK_SIDE = 1024  # pixels along y and x of a chunk, at most
-CHUNK_PIXELS = 2**18  # smaller planes are several to a chunk, of about so many pixels in all
+SIDES = (256, 128)  # pixels along y and x of a chunk: at full resolution, and of coarser levels
+SLAB = 4  # planes that are read and averaged at once for coarser levels
+DEPTHS = (1, SLAB, 4 * SLAB)  # planes of a chunk of the first, second and further levels
+CHUNK_PIXELS = 2**16  # a chunk has at least about so many, where planes are small
 CACHE = 2**28  # bytes of planes that are kept
 LARGE = 2**25  # bytes of a plane that is not kept, and of which only a part is read
 
@@ -74,7 +79,7 @@ class Served:
         self.images = {image.path: image for image in self.collection.images}
         self.files = _Files(ds)
         self.cache = _Cache(cache)
-        self._limits = _limits(ds)
+        self.limits = _limits(ds)
         self._documents: dict[str, Any] = {}
         self._made: set[str] = set()
         self._lock = threading.Lock()
@@ -95,9 +100,10 @@ class Served:
         """Extent of a chunk of a level."""
         shape = dict(zip(self.axes, self.shape(level), strict=True))
         chunk = dict.fromkeys(self.axes, 1)
-        chunk |= {d: min(shape[d], CHUNK_SIDE) for d in ("y", "x")}
+        chunk |= {d: min(shape[d], SIDES[min(level, 1)]) for d in ("y", "x")}
         if "z" in chunk:
-            chunk["z"] = max(1, min(shape["z"], CHUNK_PIXELS // (chunk["y"] * chunk["x"])))
+            depth = max(DEPTHS[min(level, 2)], CHUNK_PIXELS // (chunk["y"] * chunk["x"]))
+            chunk["z"] = min(shape["z"], depth)
         return tuple(chunk.values())
 
     # --- metadata and labels ------------------------------------------------------------------
@@ -105,7 +111,7 @@ class Served:
     def _make(self, image: Image) -> None:
         """Make groups, labels and empty arrays of one image."""
         described = image_attributes(
-            self.collection, image, self.factors, VERSION, self._limits, "mean"
+            self.collection, image, self.factors, VERSION, self.limits, "mean"
         )
         group = self._root.require_group(image.path) if image.path else self._root
         group.update_attributes(described)
@@ -175,16 +181,14 @@ class Served:
         place = self._place(image, int(at[1]), [int(i) for i in at[2].split("/")[1:]])
         return None if place is None else self.files.tag(place)
 
-    def _place(
-        self, image: Image, level: int, index: Sequence[int]
-    ) -> dict[str, int | slice] | None:
+    def _place(self, image: Image, level: int, index: Sequence[int]) -> Place | None:
         """Say where a chunk lies in the image, at full resolution; None if beyond its end."""
         if level >= len(self.factors) or len(index) != len(self.axes):
             return None
         shape, chunk = self.shape(level), self.chunk(level)
         if any(i * n >= length for i, n, length in zip(index, chunk, shape, strict=True)):
             return None
-        place: dict[str, int | slice] = dict(image.at)
+        place: Place = dict(image.at)
         for dim, i, n, length in zip(self.axes, index, chunk, shape, strict=True):
             by = self.factors[level].get(dim, 1)
             place[dim] = slice(i * n * by, min((i + 1) * n, length) * by)
@@ -197,13 +201,9 @@ class Served:
             return None
         tag = self.files.tag(place)
         try:
-            pixels = self._read(place, tag)
+            pixels = self._coarse(place, level) if level else self._fine(place, tag)
         except (OSError, ValueError, RuntimeError) as error:
             raise ServedError(str(error)) from error
-        for _ in range(level):
-            halved = [i for i, d in enumerate(self.axes) if d in ("y", "x") and pixels.shape[i] > 1]
-            out = [n // 2 if i in halved else n for i, n in enumerate(pixels.shape)]
-            pixels = halve(pixels, halved, np.empty(out, pixels.dtype))
         full = self.chunk(level)
         if pixels.shape != full:
             padded = np.zeros(full, pixels.dtype)
@@ -212,44 +212,76 @@ class Served:
         little = pixels.dtype.newbyteorder("<")
         return Answer(np.ascontiguousarray(pixels, little).tobytes(), tag)
 
-    def _read(self, place: Mapping[str, int | slice], tag: str) -> np.ndarray:
-        """Read part of the image at full resolution; planes that were read before are kept."""
-        whole = {**place, "y": slice(None), "x": slice(None)}
-        plane = self.sizes["y"] * self.sizes["x"] * self.image.dtype.itemsize
-        if plane > LARGE:
+    def _fine(self, place: Place, tag: str) -> np.ndarray:
+        """Read part of the image at full resolution; its planes are kept, unless they are large."""
+        if self.sizes["y"] * self.sizes["x"] * self.image.dtype.itemsize > LARGE:
             return self._compute(place)
-        key = repr(sorted(whole.items(), key=str)) + tag
-        planes = self.cache.get(key, lambda: self._compute(whole))
+        whole = {**place, "y": slice(None), "x": slice(None)}
+        (planes,) = self.cache.get(_key(whole, 0, tag), lambda: (self._compute(whole),))
         return planes[..., place["y"], place["x"]]
 
-    def _compute(self, place: Mapping[str, int | slice]) -> np.ndarray:
+    def _coarse(self, place: Place, level: int) -> np.ndarray:
+        """Make part of a coarser level, from slabs of a few planes that are read once for all."""
+        by = self.factors[level]
+        within = tuple(slice(*(n // by[d] for n in (place[d].start, place[d].stop))) for d in "yx")
+        slabs = []
+        for start in range(*_bounds(place.get("z")), SLAB):
+            slab = {**place, "y": slice(None), "x": slice(None)}
+            if "z" in place:
+                slab["z"] = slice(start, min(start + SLAB, place["z"].stop))
+            key = _key(slab, 1, self.files.tag(slab))
+            levels = self.cache.get(key, partial(self._levels, slab))
+            slabs.append(levels[level - 1][..., within[0], within[1]])
+        return slabs[0] if len(slabs) == 1 else np.concatenate(slabs, self.axes.index("z"))
+
+    def _levels(self, slab: Place) -> tuple[np.ndarray, ...]:
+        """Read some planes, and make all coarser levels of them."""
+        levels = [self._compute(slab)]
+        for _ in self.factors[1:]:
+            shape = levels[-1].shape
+            halved = [i for i in (len(shape) - 2, len(shape) - 1) if shape[i] > 1]
+            out = [n // 2 if i in halved else n for i, n in enumerate(shape)]
+            levels.append(halve(levels[-1], halved, np.empty(out, levels[-1].dtype)))
+        return tuple(levels[1:])
+
+    def _compute(self, place: Place) -> np.ndarray:
         part = self.image.isel(place, missing_dims="ignore").transpose(*self.axes)
         with dask.config.set(scheduler="synchronous"):
             return np.asarray(part.values)
+
+
+def _key(place: Place, level: int, tag: str) -> str:
+    return f"{level} {sorted(place.items(), key=str)} {tag}"
+
+
+def _bounds(along: slice | None) -> tuple[int, int]:
+    return (0, 1) if along is None else (along.start, along.stop)
 
 
 class _Files:
     """The file of each slot, and whether it has changed."""
 
     def __init__(self, ds: xr.Dataset) -> None:
-        path = ds.coords.get("path")
-        self.paths = None if path is None else path.reset_coords(drop=True)
-        present = ds.coords.get("present")
-        if self.paths is not None and present is not None:
-            self.paths = self.paths.where(present.reset_coords(drop=True) == True, "")  # noqa: E712
+        self.known = "path" in ds.coords
+        self.dims: tuple[Any, ...] = ()
+        self.paths = np.zeros(0, object)
+        if self.known:
+            self.dims = ds["path"].dims
+            self.paths = ds["path"].values.astype(object)
+            if "present" in ds.coords:
+                present = ds["present"].transpose(*self.dims).values
+                self.paths = np.where(present == True, self.paths, "")  # noqa: E712 - or NaN
 
-    def of(self, place: Mapping[str, int | slice]) -> list[str]:
+    def of(self, place: Place) -> list[str]:
         """List the files of a part of the image."""
-        if self.paths is None:
-            return []
-        within = {d: i for d, i in place.items() if d in self.paths.dims}
-        return [p for p in self.paths.isel(within).values.ravel() if isinstance(p, str) and p]
+        taken = self.paths[tuple(place.get(d, slice(None)) for d in self.dims)]
+        return [p for p in np.ravel(taken) if isinstance(p, str) and p]
 
-    def any(self, place: Mapping[str, int | slice]) -> bool:
+    def any(self, place: Place) -> bool:
         """Whether a part of the image has any file, as far as the Dataset knows them."""
-        return self.paths is None or bool(self.of(place))
+        return not self.known or bool(self.of(place))
 
-    def tag(self, place: Mapping[str, int | slice]) -> str:
+    def tag(self, place: Place) -> str:
         """Sum up the state of the files of a part of the image."""
         states = []
         for path in self.of(place):
@@ -266,12 +298,12 @@ class _Cache:
 
     def __init__(self, limit: int) -> None:
         self.limit, self.held = limit, 0
-        self.arrays: OrderedDict[str, np.ndarray] = OrderedDict()
+        self.arrays: OrderedDict[str, tuple[np.ndarray, ...]] = OrderedDict()
         self.lock = threading.Lock()
         self.making: dict[str, threading.Lock] = {}
 
-    def get(self, key: str, make: Any) -> np.ndarray:
-        """Find an array, or make it; who asks for the same meanwhile waits for it."""
+    def get(self, key: str, make: Callable[[], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+        """Find arrays, or make them; who asks for the same meanwhile waits for it."""
         with self.lock:
             own = self.making.setdefault(key, threading.Lock())
         with own:
@@ -279,14 +311,15 @@ class _Cache:
                 if key in self.arrays:
                     self.arrays.move_to_end(key)
                     return self.arrays[key]
-            array: np.ndarray = make()
+            arrays = make()
             with self.lock:
-                self.arrays[key] = array
-                self.held += array.nbytes
+                self.arrays[key] = arrays
+                self.held += sum(array.nbytes for array in arrays)
                 while self.held > self.limit and len(self.arrays) > 1:
-                    self.held -= self.arrays.popitem(last=False)[1].nbytes
+                    _, old = self.arrays.popitem(last=False)
+                    self.held -= sum(array.nbytes for array in old)
                 self.making.pop(key, None)
-            return array
+            return arrays
 
 
 def _limits(ds: xr.Dataset) -> dict[int, tuple[float, float]]:

@@ -1,0 +1,208 @@
+"""neuroglancer set up for a Dataset: a layer a channel, in its colour, contrast and true size.
+
+https://github.com/google/neuroglancer shows it in a browser; what it asks for, `serve` reads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from xarray_tiffstack.look.serve import Server
+from xarray_tiffstack.look.served import Served
+from xarray_tiffstack.messages import one_of
+from xarray_tiffstack.ome_zarr.metadata import image_attributes
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+Layout: TypeAlias = Literal["xy", "4panel", "3d"]
+
+INSTALL = 'pip install "xarray-tiffstack[view]"'
+SCREEN = 800  # pixels of a window that an image fits into at first
+PER_UNIT = {"nanometer": (1e-9, "m"), "micrometer": (1e-6, "m"), "millimeter": (1e-3, "m"),
+            "millisecond": (1e-3, "s"), "second": (1.0, "s"), "minute": (60.0, "s"),
+            "hour": (3600.0, "s")}  # fmt: skip
+COLOURED = """#uicontrol invlerp contrast
+#uicontrol vec3 colour color(default="#{colour}")
+void main() {{
+  float v = contrast();
+  if (VOLUME_RENDERING) emitRGBA(vec4(colour * v, v)); else emitRGB(colour * v);
+}}
+"""
+HATCHED = """#uicontrol vec3 colour color(default="#{colour}")
+void main() {{
+  bool stripe = mod(gl_FragCoord.x + gl_FragCoord.y, 24.0) < 6.0;
+  if (toRaw(getDataValue()) == 1u && stripe) emitRGBA(vec4(colour, 0.6)); else emitTransparent();
+}}
+"""
+
+
+class View:
+    """A Dataset in neuroglancer, until it is closed; a context manager.
+
+    Parameters
+    ----------
+    ds
+        The Dataset; of several positions or wells the first is shown.
+    layout
+        "xy" shows planes, "4panel" also those from the sides, "3d" renders the volume.
+    host, port
+        Where to listen, as in `serve.Server`.
+    """
+
+    def __init__(
+        self, ds: xr.Dataset, layout: Layout = "xy", *, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        one_of("layout", layout, ("xy", "4panel", "3d"))
+        try:
+            import neuroglancer
+        except ImportError as error:
+            raise ImportError(f"view needs neuroglancer: {INSTALL}") from error
+        self.server = Server(ds, host=host, port=port)
+        served = self.server.served
+        image = next(iter(served.images))
+        part = ds.isel(served.images[image].at)
+        missing = _missing(part, served)
+        if missing is not None:
+            self.server.stores["missing.zarr"] = Served(missing)
+        neuroglancer.set_server_bind_address(host)
+        self.viewer: Any = neuroglancer.Viewer()
+        with self.viewer.txn() as state:
+            self._show(state, neuroglancer, image, missing, layout)
+            state.layout = layout
+        self.url = str(self.viewer)
+
+    def _show(
+        self, state: Any, ng: Any, path: str, missing: xr.Dataset | None, layout: Layout
+    ) -> None:
+        """Set layers, axes and position."""
+        served = self.server.served
+        image = served.images[path]
+        described = image_attributes(
+            served.collection, image, served.factors, "0.5", served.limits, "mean"
+        )["ome"]
+        axes = described["multiscales"][0]["axes"]
+        dataset = described["multiscales"][0]["datasets"][0]
+        scale, offset = (t[t["type"]] for t in dataset["coordinateTransformations"])
+        kept = [i for i, axis in enumerate(axes) if axis["type"] != "channel"]
+        kept.sort(key=lambda i: (axes[i]["type"] != "space", -i))  # x, y, z, and then time
+        units = [PER_UNIT.get(axes[i].get("unit", ""), (1.0, "")) for i in kept]
+        per = [scale[i] * factor for i, (factor, _) in zip(kept, units, strict=True)]
+        state.dimensions = ng.CoordinateSpace(
+            names=[axes[i]["name"] for i in kept], units=[unit for _, unit in units], scales=per
+        )
+        sizes = [served.sizes[axes[i]["name"]] for i in kept]
+        state.position = [
+            offset[i] / scale[i] + (n // 2 if axes[i]["type"] == "space" else 0) + 0.5
+            for i, n in zip(kept, sizes, strict=True)
+        ]
+        finest = min(per[:2])
+        extent = max(n * step for n, step in zip(sizes[:2], per[:2], strict=True)) / finest
+        state.cross_section_scale = extent / (SCREEN if layout != "4panel" else SCREEN / 2)
+        state.projection_scale = 1.5 * extent
+        has_channels = any(axis["type"] == "channel" for axis in axes)
+        source = f"{self.server.url}/{path}{'/' if path else ''}|zarr3:"
+        channels = described["omero"]["channels"]
+        for i, channel in enumerate(channels):
+            window = channel["window"]
+            state.layers[channel["label"]] = ng.ImageLayer(
+                source=source,
+                shader=COLOURED.format(colour=channel["color"]),
+                shader_controls={
+                    "contrast": {
+                        "range": [window["start"], window["end"]],
+                        "window": [window["start"], 2 * window["end"] - window["start"]],
+                    }
+                },
+                local_position=[i] if has_channels else [],
+                blend="additive",
+                opacity=1,
+                volume_rendering_mode="on" if layout == "3d" else "off",
+            )
+        for i, channel in enumerate(channels if missing is not None else ()):
+            if missing is not None and _has(missing, i):
+                state.layers[f"{channel['label']}: no file"] = ng.ImageLayer(
+                    source=f"{self.server.address}missing.zarr/|zarr3:",
+                    shader=HATCHED.format(colour=channel["color"]),
+                    local_position=[i] if has_channels else [],
+                    blend="default",
+                    opacity=1,
+                )
+
+    def close(self) -> None:
+        """End."""
+        self.server.close()
+
+    def __enter__(self) -> View:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Say the address."""
+        return f"<View at {self.url}>"
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe src="{self.url}" width="100%" height="600" style="border:0"></iframe>'
+            f'<a href="{self.url}" target="_blank">{self.url}</a>'
+        )
+
+    def ssh(self) -> str:
+        """Write the command that makes both ports reachable from the computer that one sits at."""
+        import getpass
+        import socket
+        from urllib.parse import urlsplit
+
+        ports = (self.server.port, urlsplit(self.url).port)
+        forwards = " ".join(f"-L {port}:127.0.0.1:{port}" for port in ports)
+        return f"ssh {forwards} {getpass.getuser()}@{socket.gethostname()}"
+
+
+def _has(missing: xr.Dataset, channel: int) -> bool:
+    """Whether files of a channel are missing."""
+    return bool(missing["image"].isel(channel=channel, missing_dims="ignore").any())
+
+
+def _missing(part: xr.Dataset, served: Served) -> xr.Dataset | None:
+    """Make an image that is 1 where there is no file, as large as the other but of few voxels."""
+    if "present" not in part.coords:
+        return None
+    absent = part["present"] != True  # noqa: E712 - a new label of reindex is NaN
+    absent = absent.all([d for d in absent.dims if d not in served.axes])
+    if not absent.any():
+        return None
+    mask = absent.astype("uint8").reset_coords(drop=True)
+    labels: dict[str, Any] = {}
+    for dim in served.axes:
+        if dim in ("z", "y", "x") and dim not in mask.dims:
+            mask = mask.expand_dims({dim: 2})
+            labels[dim] = (dim, _halves(part, dim), part[dim].attrs if dim in part.coords else {})
+        elif dim not in mask.dims:
+            mask = mask.expand_dims({dim: served.sizes[dim]})
+    labels |= {
+        name: part[name]
+        for name in ("time", "wavelength", *map(str, served.axes))
+        if name in part.coords and name not in labels
+    }
+    image = mask.transpose(*served.axes).drop_vars(list(labels), errors="ignore")
+    return xr.Dataset({"image": image.copy(data=np.ascontiguousarray(image.values))}, labels)
+
+
+def _halves(part: xr.Dataset, dim: str) -> np.ndarray:
+    """Positions of two voxels that together are as long as an axis."""
+    along = part[dim].values if dim in part.coords else np.arange(part.sizes[dim])
+    step = float(along[1] - along[0]) if len(along) > 1 else 1.0
+    length = step * len(along)
+    return np.asarray(along[0] - step / 2 + length * np.array([0.25, 0.75]))
