@@ -18,7 +18,7 @@ from bench.rows import READING, WRITING
 
 PACKAGES = (
     *("xarray", "dask", "numpy", "pandas", "tifffile", "imagecodecs", "zarr", "tensorstore"),
-    *("dask-image", "bioio", "bioio-tiff-glob", "s3fs", "moto"),
+    *("bioio", "bioio-tiff-glob", "s3fs", "moto"),
 )
 
 
