@@ -67,5 +67,5 @@ def escaped(match):
 page = Path("build/site-pages/docs/conventions.md")
 page.write_text(re.sub(r"`([^`\n]*<![^`\n]*)`", escaped, page.read_text()))
 END
-NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --quiet -f ci/site.yml
+NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build -f ci/site.yml
 echo "build/site/index.html"
