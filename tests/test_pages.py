@@ -326,11 +326,12 @@ def test_a_folder_of_such_files(tmp_path: Path) -> None:
     assert len(said(every)) == 3
 
 
-def test_a_stack_of_metamorph(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strips", [{}, {"rowsperstrip": 2}])
+def test_a_stack_of_metamorph(tmp_path: Path, strips: dict[str, int]) -> None:
     """One directory, and in its tags how many planes follow."""
     path, stack = tmp_path / "a.stk", pages(5, Y, X)
     marks = [(33628, 4, 5, (0,) * 5, True), (33629, 4, 30, tuple(range(1, 31)), True)]
-    tifffile.imwrite(path, stack[0], extratags=marks, **GREY)
+    tifffile.imwrite(path, stack[0], extratags=marks, **GREY, **strips)
     with tifffile.TiffFile(path) as tif:
         at = tif.pages[0].tags[33629].offset
     content = bytearray(path.read_bytes())

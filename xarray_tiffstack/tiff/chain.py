@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Tags: TypeAlias = dict[int, tuple[int, int, bytes]]
 """Type, count, and value or its offset, of each tag."""
 
-ASK = -1  # in place of the offset of a page's pixels: to be looked up in its directory
+# In place of the offset of a page's pixels: to be looked up in its directory, to be decoded.
+ASK, ENCODED = -1, -2
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}  # of BigTIFF
@@ -84,6 +85,15 @@ def segments(file: File, ifd: int) -> tuple[np.ndarray, np.ndarray] | None:
         numbers = np.frombuffer(value, dtype, tags[code][1])
         found.append(_offsets(numbers))
     return found[0], found[1]
+
+
+def start_of(file: File, ifd: int, nbytes: int) -> int:
+    """Offset of the pixels of a page if its strips follow each other, else ENCODED."""
+    found = segments(file, ifd)
+    if found is None or not found[0].size == found[1].size > 0 or found[1].sum() != nbytes:
+        return ENCODED
+    offsets, counts = found
+    return int(offsets[0]) if (np.diff(offsets) == counts[:-1]).all() else ENCODED
 
 
 def _offsets(numbers: np.ndarray) -> np.ndarray:
