@@ -76,7 +76,8 @@ def segments(file: File, ifd: int) -> tuple[np.ndarray, np.ndarray] | None:
         raise file.cut_short(ifd)
     tags = tags_of(file, block)
     found = []
-    for code in (_TILE_OFFSETS, _TILE_COUNTS) if _TILE_OFFSETS in tags else (_OFFSETS, _COUNTS):
+    for tiles, strips in ((_TILE_OFFSETS, _OFFSETS), (_TILE_COUNTS, _COUNTS)):
+        code = tiles if tiles in tags else strips
         if code not in tags or tags[code][0] not in _UNSIGNED:
             return None
         if (value := value_of(file, tags[code])) is None:
@@ -169,8 +170,9 @@ class Chain:
             second = self.which[k] = known.setdefault(stored, len(known))
             if not alike[k]:
                 kind, count, value = tags.get(_OFFSETS, (0, 0, b""))
-                if count == 1 and kind in _UNSIGNED and _TILE_OFFSETS not in tags:
-                    number = value[: _SIZES[kind]]
+                size = _SIZES[kind] if kind in _UNSIGNED and _TILE_OFFSETS not in tags else 0
+                if count == 1 and 0 < size <= len(value):
+                    number = value[:size]
                     self.starts[k] = min(int.from_bytes(number, self.file.format.endian), 2**60)
         self.which[alike] = second
         self.kinds = list(known)
@@ -201,8 +203,8 @@ class Chain:
                 free[value : at + entry.size] = True
             elif code not in _STORAGE:
                 free[at + 2 : at + entry.size] = True
-            if code == _OFFSETS and count == 1 and kind in _UNSIGNED:
-                strip = strip or (value, _UNSIGNED[kind])
+            if code == _OFFSETS and count == 1 and 0 < _SIZES[kind] <= link.size:
+                strip = strip or (value, _UNSIGNED.get(kind, ""))
             if code == _TILE_OFFSETS:
                 strip = (0, "")
         differs = rows != rows[numbers.searchsorted(1)]

@@ -174,13 +174,14 @@ def _told(tif: tifffile.TiffFile, file: File, chain: Chain, stack: _Stack) -> Me
     sizes = [max(1, math.prod(s.shape) // s.keyframe.size) for s in alike]
     if len(chain) == 1 and sizes and (n := _in_a_run(tif, sizes[0])) > 1:
         return _run(file, chain, plain, alike[0], n)
-    found = _in_series(alike, sizes, chain, plain)
-    commented = tif.is_imagej or tif.is_ome or tif.is_shaped
-    if kind in _UNNAMED and commented and len(plain.order) > 1:
+    if kind not in _UNNAMED:
+        found = _in_series(alike, sizes, chain, plain)
+        found = found or _untold(plain, sizes[0] if sizes else 0)
+    elif len(plain.order) > 1 and (tif.is_imagej or tif.is_ome or tif.is_shaped):
         found = _untold(plain, 0)
-    elif kind not in _UNNAMED and found is None:
-        found = _untold(plain, sizes[0] if sizes else 0)
-    return replace(found or plain, lasting=kind in _LASTING)
+    else:
+        found = plain
+    return replace(found, lasting=kind in _LASTING)
 
 
 def _untold(plain: Meaning, said: int) -> Meaning:
@@ -198,7 +199,7 @@ def _in_series(
     place = {int(ifd): i for i, ifd in enumerate(chain.ifds)}
     orders = []
     for s, n in zip(alike, sizes, strict=True):
-        pages = list(s) if s.kind in {"ome", "mmstack", "generic"} else []
+        pages = list(s) if s.kind in {"ome", "mmstack"} else []
         if len(pages) == n:
             orders.append(_numbers(pages, place))
         else:  # one after the other from its first page on
