@@ -233,7 +233,7 @@ def _gather_pages(tif: tifffile.TiffFile, groups: dict[Any, list[np.ndarray]]) -
     """Decode the pages that can be, by shape and type; whether tifffile ends with the rest."""
     seen: set[int] = set()
     for page in tif.pages:
-        if page.offset in seen or any(n <= 0 for n in page.shaped):
+        if page.offset in seen or any(n <= 0 for n in page.shaped) or page.nbytes > 1e8:
             return False
         seen.add(page.offset)
         with contextlib.suppress(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -326,11 +326,12 @@ def test_a_folder_of_such_files(tmp_path: Path) -> None:
     assert len(said(every)) == 3
 
 
-def test_a_stack_of_metamorph(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strips", [{}, {"rowsperstrip": 2}])
+def test_a_stack_of_metamorph(tmp_path: Path, strips: dict[str, int]) -> None:
     """One directory, and in its tags how many planes follow."""
     path, stack = tmp_path / "a.stk", pages(5, Y, X)
     marks = [(33628, 4, 5, (0,) * 5, True), (33629, 4, 30, tuple(range(1, 31)), True)]
-    tifffile.imwrite(path, stack[0], extratags=marks, **GREY)
+    tifffile.imwrite(path, stack[0], extratags=marks, **GREY, **strips)
     with tifffile.TiffFile(path) as tif:
         at = tif.pages[0].tags[33629].offset
     content = bytearray(path.read_bytes())
@@ -356,3 +357,49 @@ def test_pages_of_which_comments_are_not_so_get_no_scale(tmp_path: Path) -> None
     assert ds.image.dims == ("t", "page", "y", "x")
     assert "page" not in ds.coords
     assert float(ds.x[1]) == 0.5
+
+
+# --- Acquisitions cut into several files
+
+
+def write_set(folder: Path, cuts: list[int], times: int, slices: int) -> np.ndarray:
+    """Write a time series of volumes whose files end at the given pages."""
+    stack = pages(times * slices, Y, X)
+    labels = [{"Frame": i // slices, "Slice": i % slices} for i in range(len(stack))]
+    for part, (first, last) in enumerate(pairwise([0, *cuts, len(stack)])):
+        name = f"img_MMStack_Pos0{f'_{part}' * (part > 0)}.ome.tif"
+        with tifffile.TiffWriter(folder / name, ome=False) as tif:
+            for plane, each in zip(stack[first:last], labels[first:last], strict=True):
+                tif.write(plane, contiguous=False, **GREY, **index_of(**each))
+    return stack
+
+
+@pytest.mark.parametrize("cuts", [[12], [8, 20], [16]])
+def test_micro_manager_cut_at_time_points(tmp_path: Path, cuts: list[int]) -> None:
+    stack = write_set(tmp_path, cuts, 6, 4)
+    ds = xr.open_dataset(tmp_path, engine="tiffstack")
+    assert ds.image.dims == ("time", "z", "y", "x")
+    np.testing.assert_array_equal(ds.image, stack.reshape(6, 4, Y, X))
+
+
+@pytest.mark.parametrize("cuts", [[10], [9, 18]])
+def test_micro_manager_cut_at_any_page(tmp_path: Path, cuts: list[int]) -> None:
+    """The pages of a file continue those of the file before; that they are cut is told."""
+    stack = write_set(tmp_path, cuts, 6, 4)
+    with pytest.warns(UserWarning, match="do not arrange its"):
+        ds = xr.open_dataset(tmp_path, engine="tiffstack")
+    assert ds.image.dims == ("page", "y", "x")
+    np.testing.assert_array_equal(ds.image, stack)
+
+
+@pytest.mark.parametrize("planes", [[3, 1], [3, 3, 1], [3, 2]])
+def test_parts_of_a_volume(tmp_path: Path, planes: list[int]) -> None:
+    stack = pages(sum(planes), Y, X)
+    ends = np.cumsum([0, *planes]).tolist()
+    for part, (first, last) in enumerate(pairwise(ends)):
+        name = "a_ch0_stack0000_488nm_0000000msec_0000000000msecAbs"
+        suffix = f"_part{part:04d}" if part else ""
+        write_pages(tmp_path / f"{name}{suffix}.tif", stack[first:last])
+    ds = xr.open_dataset(tmp_path, engine="tiffstack")
+    assert ds.image.dims[-3:] == ("z", "y", "x")
+    np.testing.assert_array_equal(ds.image.squeeze(), stack)

@@ -75,7 +75,12 @@ def make_dataset(table: FileTable, headers: Headers, options: Options) -> xr.Dat
 
     def probe(paths: np.ndarray) -> Layout | None:
         found = paths[pd.notna(paths)]
-        return _with_z(_probe(found, pages, notes)[1], rows) if len(found) else None
+        if not len(found):
+            return None
+        tile = _with_z(_probe(found, pages, notes)[1], rows)
+        if tile.axes == layout.axes[1:]:  # one plane of several has no axis for them
+            return replace(tile, axes=layout.axes, shape=(1, *tile.shape))
+        return tile
 
     image = _lazy_image(grid, joins, layout, probe, headers, options.fill_value)
     _check_names((*image.dims, *grid.coords))

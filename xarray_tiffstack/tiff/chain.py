@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Tags: TypeAlias = dict[int, tuple[int, int, bytes]]
 """Type, count, and value or its offset, of each tag."""
 
-ASK = -1  # in place of the offset of a page's pixels: to be looked up in its directory
+# In place of the offset of a page's pixels: to be looked up in its directory, to be decoded.
+ASK, ENCODED = -1, -2
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}  # of BigTIFF
@@ -75,7 +76,8 @@ def segments(file: File, ifd: int) -> tuple[np.ndarray, np.ndarray] | None:
         raise file.cut_short(ifd)
     tags = tags_of(file, block)
     found = []
-    for code in (_TILE_OFFSETS, _TILE_COUNTS) if _TILE_OFFSETS in tags else (_OFFSETS, _COUNTS):
+    for tiles, strips in ((_TILE_OFFSETS, _OFFSETS), (_TILE_COUNTS, _COUNTS)):
+        code = tiles if tiles in tags else strips
         if code not in tags or tags[code][0] not in _UNSIGNED:
             return None
         if (value := value_of(file, tags[code])) is None:
@@ -84,6 +86,15 @@ def segments(file: File, ifd: int) -> tuple[np.ndarray, np.ndarray] | None:
         numbers = np.frombuffer(value, dtype, tags[code][1])
         found.append(_offsets(numbers))
     return found[0], found[1]
+
+
+def start_of(file: File, ifd: int, nbytes: int) -> int:
+    """Offset of the pixels of a page if its strips follow each other, else ENCODED."""
+    found = segments(file, ifd)
+    if found is None or not found[0].size == found[1].size > 0 or found[1].sum() != nbytes:
+        return ENCODED
+    offsets, counts = found
+    return int(offsets[0]) if (np.diff(offsets) == counts[:-1]).all() else ENCODED
 
 
 def _offsets(numbers: np.ndarray) -> np.ndarray:
@@ -159,8 +170,9 @@ class Chain:
             second = self.which[k] = known.setdefault(stored, len(known))
             if not alike[k]:
                 kind, count, value = tags.get(_OFFSETS, (0, 0, b""))
-                if count == 1 and kind in _UNSIGNED and _TILE_OFFSETS not in tags:
-                    number = value[: _SIZES[kind]]
+                size = _SIZES[kind] if kind in _UNSIGNED and _TILE_OFFSETS not in tags else 0
+                if count == 1 and 0 < size <= len(value):
+                    number = value[:size]
                     self.starts[k] = min(int.from_bytes(number, self.file.format.endian), 2**60)
         self.which[alike] = second
         self.kinds = list(known)
@@ -191,8 +203,8 @@ class Chain:
                 free[value : at + entry.size] = True
             elif code not in _STORAGE:
                 free[at + 2 : at + entry.size] = True
-            if code == _OFFSETS and count == 1 and kind in _UNSIGNED:
-                strip = strip or (value, _UNSIGNED[kind])
+            if code == _OFFSETS and count == 1 and 0 < _SIZES[kind] <= link.size:
+                strip = strip or (value, _UNSIGNED.get(kind, ""))
             if code == _TILE_OFFSETS:
                 strip = (0, "")
         differs = rows != rows[numbers.searchsorted(1)]

@@ -57,6 +57,9 @@ class File(io.FileIO):
                 raise OSError(f"{self.path} is empty (0 bytes)")
             raise ValueError(f"{self.path} is not a TIFF: it begins with {self.head!r}")
         self.format = _FORMATS[self.head[:4]]
+        if self.format.link.size == 8 and self.head[4:8] != pack(self.format.order + "HH", 8, 0):
+            self.close()
+            raise ValueError(f"{self.path} is damaged: it is no BigTIFF of 8-byte offsets")
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same file in the same state."""

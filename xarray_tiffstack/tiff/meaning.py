@@ -18,6 +18,7 @@ import numpy as np
 import tifffile
 
 from xarray_tiffstack.messages import counted
+from xarray_tiffstack.tiff.chain import ENCODED, start_of
 from xarray_tiffstack.tiff.judge import asking, page_at, series_of
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class Meaning:
     tightest: np.ndarray
     """How many bytes of pixels one stored byte may hold, in pages of each kind: 1 of those whose
     pixels are stored as they are."""
-    run: bool = False
-    """Whether the array goes on behind the pixels of its one page, without directories."""
+    run: int = 0
+    """Where the array begins that goes on behind its one page, without directories; else 0."""
     entire: bool = False
     """Whether pages mean nothing on their own, so that tifffile has to read the whole array."""
     notes: tuple[str, ...] = ()
@@ -118,14 +119,13 @@ def _stack(tif: tifffile.TiffFile, chain: Chain) -> _Stack:
         for look, n in counts.items()
         if look in full and look != best
     ]
-    tightest = np.array([1 if _is_raw(p) else _tightest(p) for p in pages])
-    return _Stack(page, numbers, tightest, tuple(notes))
+    return _Stack(page, numbers, np.array(list(map(_tightest, pages))), tuple(notes))
 
 
-def _is_raw(page: tifffile.TiffPage) -> bool:
-    """Whether pixels are stored as they are, but for the order of bytes."""
+def _tightest(page: tifffile.TiffPage) -> int:
+    """How many bytes of pixels one stored byte may hold: 1 where they are stored as they are."""
     assert page.dtype is not None
-    return bool(
+    raw = (
         page.compression == 1
         and page.fillorder == 1
         and page.predictor == 1
@@ -133,11 +133,7 @@ def _is_raw(page: tifffile.TiffPage) -> bool:
         and not page.is_subsampled
         and page.bitspersample == 8 * page.dtype.itemsize
     )
-
-
-def _tightest(page: tifffile.TiffPage) -> int:
-    """How many bytes of pixels one stored byte may hold; a file that claims more is damaged."""
-    return _TIGHTEST.get(page.compression, 1 << 16)
+    return 1 if raw else _TIGHTEST.get(page.compression, 1 << 16)
 
 
 # --- Along which axes
@@ -178,13 +174,14 @@ def _told(tif: tifffile.TiffFile, file: File, chain: Chain, stack: _Stack) -> Me
     sizes = [max(1, math.prod(s.shape) // s.keyframe.size) for s in alike]
     if len(chain) == 1 and sizes and (n := _in_a_run(tif, sizes[0])) > 1:
         return _run(file, chain, plain, alike[0], n)
-    found = _in_series(alike, sizes, chain, plain)
-    commented = tif.is_imagej or tif.is_ome or tif.is_shaped
-    if kind in _UNNAMED and commented and len(plain.order) > 1:
+    if kind not in _UNNAMED:
+        found = _in_series(alike, sizes, chain, plain)
+        found = found or _untold(plain, sizes[0] if sizes else 0)
+    elif len(plain.order) > 1 and (tif.is_imagej or tif.is_ome or tif.is_shaped):
         found = _untold(plain, 0)
-    elif kind not in _UNNAMED and found is None:
-        found = _untold(plain, sizes[0] if sizes else 0)
-    return replace(found or plain, lasting=kind in _LASTING)
+    else:
+        found = plain
+    return replace(found, lasting=kind in _LASTING)
 
 
 def _untold(plain: Meaning, said: int) -> Meaning:
@@ -202,7 +199,7 @@ def _in_series(
     place = {int(ifd): i for i, ifd in enumerate(chain.ifds)}
     orders = []
     for s, n in zip(alike, sizes, strict=True):
-        pages = list(s) if s.kind in {"ome", "mmstack", "generic"} else []
+        pages = list(s) if s.kind in {"ome", "mmstack"} else []
         if len(pages) == n:
             orders.append(_numbers(pages, place))
         else:  # one after the other from its first page on
@@ -258,16 +255,19 @@ def _run(
 ) -> Meaning:
     """Take pages that follow the pixels of the first without directories of their own."""
     nbytes = math.prod(plain.shape) * plain.dtype.itemsize
-    start = int(chain.starts[plain.order[0]])
-    raw = plain.tightest[chain.which[plain.order[0]]] == 1 and start >= 0
-    if not raw or start + 2 * nbytes > file.size:
+    start = int(chain.starts[0])
+    if start < 0:
+        start = start_of(file, int(chain.ifds[0]), nbytes)
+    if plain.tightest[0] != 1:
+        start = ENCODED
+    if start < 0 or start + 2 * nbytes > file.size:
         note = f"its comments describe {counted(n, 'page')}, it has 1"
         return replace(plain, notes=(*plain.notes, note))
     file.check(start, n * nbytes)
     axes, shape = _names(series.axes), tuple(series.shape)
     if math.prod(shape) != n * math.prod(plain.shape):
         axes, shape = ("", *plain.axes), (n, *plain.shape)
-    return replace(plain, axes=axes, shape=shape, run=True)
+    return replace(plain, axes=axes, shape=shape, run=start)
 
 
 def _as_told(series: tifffile.TiffPageSeries, file: File, chain: Chain, plain: Meaning) -> Meaning:
@@ -324,9 +324,9 @@ def _arranged(plain: Meaning, frames: Sequence[dict[str, int | str]]) -> Meaning
     labels = [list(dict.fromkeys(frame[axis] for frame in frames)) for axis in axes]
     labels = [each if isinstance(each[0], str) else sorted(each) for each in labels]
     lead = tuple(map(len, labels))
+    ranks = [{label: i for i, label in enumerate(each)} for each in labels]
     places = [
-        tuple(each.index(frame[axis]) for each, axis in zip(labels, axes, strict=True))
-        for frame in frames
+        tuple(rank[frame[axis]] for rank, axis in zip(ranks, axes, strict=True)) for frame in frames
     ]
     if math.prod(lead) != len(frames) or len(set(places)) != len(frames):
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xarray_tiffstack.tiff.chain import ASK, Chain, segments
+from xarray_tiffstack.tiff.chain import ASK, ENCODED, Chain, segments, start_of
 from xarray_tiffstack.tiff.meaning import ABSENT, Meaning, understand
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from xarray_tiffstack.tiff.file import File
 
-ENCODED, MISSING = -2, -3  # in place of the offset of a page's pixels: to be decoded, none
+MISSING = -3  # in place of the offset of a page's pixels: it is not in the file
 
 _TABLES = 64  # files whose tables are kept, so that plane after plane does not walk again
 _MEANINGS = 256  # kinds of files of which is known what tifffile says
@@ -49,7 +49,7 @@ class Table:
         """Offsets of the pixels of some pages; strips are looked up when first asked for."""
         unknown = numbers[self.data[numbers] == ASK]
         for k in np.unique(unknown).tolist() if unknown.size else ():
-            self.data[k] = _start(segments(file, int(self.ifds[k])), self.page_nbytes)
+            self.data[k] = start_of(file, int(self.ifds[k]), self.page_nbytes)
         offsets: np.ndarray = self.data[numbers]
         return offsets
 
@@ -94,14 +94,6 @@ def check_segments(
     return int(counts.sum()) if stored.all() else file.size
 
 
-def _start(found: tuple[np.ndarray, np.ndarray] | None, nbytes: int) -> int:
-    """Offset of the pixels of a page if its strips follow each other."""
-    if found is None or not found[0].size == found[1].size > 0 or found[1].sum() != nbytes:
-        return ENCODED
-    offsets, counts = found
-    return int(offsets[0]) if (np.diff(offsets) == counts[:-1]).all() else ENCODED
-
-
 @lru_cache(maxsize=_TABLES)
 def page_table(file: File) -> Table:
     """Page table of a file; tifffile is asked once for all files that are just alike."""
@@ -121,7 +113,7 @@ def page_table(file: File) -> Table:
     if meaning.run:
         count = math.prod(meaning.shape) // meaning.page_size
         nbytes = meaning.page_size * meaning.dtype.itemsize
-        data = chain.starts[meaning.order[0]] + nbytes * np.arange(count)
+        data = meaning.run + nbytes * np.arange(count)
         return Table(meaning, data, data, np.ones_like(data))
     return _table(chain, meaning, broken)
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from xarray_tiffstack.tiff.chain import segments
+from xarray_tiffstack.tiff.chain import ENCODED, segments
 from xarray_tiffstack.tiff.judge import asking, page_at
 from xarray_tiffstack.tiff.meaning import page_ndim
-from xarray_tiffstack.tiff.pages import ENCODED, MISSING, Table, check_segments, too_large
+from xarray_tiffstack.tiff.pages import MISSING, Table, check_segments, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
