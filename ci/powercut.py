@@ -18,12 +18,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import tensorstore  # noqa: F401  (imported before processes are forked)
 import tifffile
 import xarray as xr
 
 from xarray_tiffstack.ome_zarr.convert import convert
 from xarray_tiffstack.ome_zarr.settings import Limits, Options
 
+PATTERN = "a_stack{stack:d}.tif"
 STACKS, SHAPE = 24, (16, 96, 128)
 DAMAGES = (lambda data: b"", lambda data: data[: len(data) // 2], lambda data: bytes(len(data)))
 
@@ -34,6 +36,7 @@ def main(kills: int = 100, failures: int = 20, seed: int = 0) -> int:
     with tempfile.TemporaryDirectory() as folder:
         raw, expected, store = (Path(folder, name) for name in ("raw", "expected", "store"))
         write(raw)
+        xr.open_dataset(raw, engine="tiffstack", pattern=PATTERN)  # imports, for all that is forked
         took = [run(raw, expected, None)[1] for _ in range(2) if not shutil.rmtree(expected, True)]
         wanted, done, ends = tree(expected), {"kills": 0, "power failures": 0}, 0
         while done["kills"] < kills or done["power failures"] < failures:
@@ -67,7 +70,7 @@ def run(raw: Path, store: Path, limit: float | None) -> tuple[bool, float]:
     started = time.monotonic()
     child = os.fork()
     if not child:
-        ds = xr.open_dataset(raw, engine="tiffstack", pattern="a_stack{stack:d}.tif")
+        ds = xr.open_dataset(raw, engine="tiffstack", pattern=PATTERN)
         convert(ds, store, Options(levels=2, chunks={"z": 8, "y": 48}), limits=Limits(small=1))
         os._exit(0)
     if limit is not None:
