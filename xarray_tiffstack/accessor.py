@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from zarr.abc.store import Store
 
+    from xarray_tiffstack.look.preview import Preview
     from xarray_tiffstack.look.report import Report
+    from xarray_tiffstack.look.view import View
     from xarray_tiffstack.ome_zarr import Summary, VerifyResult
 
 
@@ -99,6 +101,105 @@ class TiffstackAccessor:
         from xarray_tiffstack.look.report import make_report
 
         return make_report(self._dataset)
+
+    def preview(
+        self,
+        *,
+        plane: int | Literal["middle", "max"] = "middle",
+        along: str | None = None,
+        count: int | None = None,
+        contrast: tuple[float, float] | Literal["auto", "each"] = "auto",
+    ) -> Preview:
+        """Show on one page whether the acquisition is all right.
+
+        The page has what the array is, what is not like the others, planes of each channel, a map
+        of the files, the brightness, and the call that opens it. Costs one ``stat`` of each file,
+        and the reading of the planes that are shown. A file that cannot be read costs its own
+        picture alone.
+
+        Parameters
+        ----------
+        plane : int, "middle" or "max"
+            Which plane along z; "max" reads all planes and takes the maximum.
+        along : str, optional
+            Dimension of the columns; by default the longest, and wells lie as on their plate.
+        count : int, optional
+            Planes of each channel, spread along that dimension; 8 by default.
+        contrast : (float, float), "auto" or "each"
+            What is black and what has full colour: two gray values, the same for all planes of a
+            channel, or for each plane its own.
+
+        Returns
+        -------
+        Preview
+            Shows itself in a notebook; ``save("page.html")`` writes a page without any script,
+            which loads nothing from elsewhere; ``save("page.png")`` needs matplotlib.
+
+        Raises
+        ------
+        ValueError
+            There is no such plane or dimension.
+
+        Examples
+        --------
+        >>> import numpy as np, tifffile, xarray as xr
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> folder = TemporaryDirectory()
+        >>> for t in (0, 1, 3):
+        ...     path = Path(folder.name, f"cell_t{t}.tif")
+        ...     tifffile.imwrite(path, np.arange(64, dtype="uint16").reshape(8, 8))
+        >>> ds = xr.open_dataset(folder.name, engine="tiffstack", pattern="cell_t{t:d}.tif")
+        >>> page = ds.tiffstack.preview()
+        >>> page.verdict
+        ['All 3 files are there.', 'Look at: gaps in counters (1).']
+        >>> page.save(Path(folder.name, "page.html"))
+        >>> folder.cleanup()
+        """
+        from xarray_tiffstack.look.preview import preview
+
+        return preview(self._dataset, plane=plane, along=along, count=count, contrast=contrast)
+
+    def view(
+        self,
+        layout: Literal["xy", "4panel", "3d"] = "xy",
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        browser: bool = True,
+    ) -> View:
+        """Look at the pixels in neuroglancer, in a browser; nothing is converted.
+
+        Each channel is a layer in the colour of its wavelength, with the contrast of its pixels
+        and the true size of its voxels. Where a file is missing there are stripes. Needs
+        ``pip install "xarray-tiffstack[view]"``.
+
+        Parameters
+        ----------
+        layout : {"xy", "4panel", "3d"}
+            Planes, planes from three sides, or the volume rendered.
+        host, port : str, int
+            Where to listen; by default at a free port that only this computer reaches.
+        browser : bool
+            Whether to open a browser, where there is one.
+
+        Returns
+        -------
+        View
+            Has the address in ``url``, shows itself in a notebook, and ends with ``close()``.
+
+        Raises
+        ------
+        ImportError
+            neuroglancer is not installed.
+        """
+        from xarray_tiffstack.look.commands import open_in_browser
+        from xarray_tiffstack.look.view import View
+
+        view = View(self._dataset, layout, host=host, port=port)
+        if browser:
+            open_in_browser(view.url)
+        return view
 
     def to_ome_zarr(
         self,

@@ -6,6 +6,7 @@ https://github.com/google/neuroglancer shows it in a browser; what it asks for, 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import numpy as np
 import xarray as xr
@@ -159,15 +160,10 @@ class View:
             f'<a href="{self.url}" target="_blank">{self.url}</a>'
         )
 
-    def ssh(self) -> str:
-        """Write the command that makes both ports reachable from the computer that one sits at."""
-        import getpass
-        import socket
-        from urllib.parse import urlsplit
-
-        ports = (self.server.port, urlsplit(self.url).port)
-        forwards = " ".join(f"-L {port}:127.0.0.1:{port}" for port in ports)
-        return f"ssh {forwards} {getpass.getuser()}@{socket.gethostname()}"
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Port of the pixels, and of the page."""
+        return self.server.port, int(urlsplit(self.url).port or 0)
 
 
 def _has(missing: xr.Dataset, channel: int) -> bool:
