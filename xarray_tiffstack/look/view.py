@@ -97,7 +97,7 @@ class View:
         )
         sizes = [served.sizes[axes[i]["name"]] for i in kept]
         state.position = [
-            offset[i] / scale[i] + (n // 2 if axes[i]["type"] == "space" else 0) + 0.5
+            offset[i] / scale[i] + (n // 2 if axes[i]["type"] == "space" else 0)
             for i, n in zip(kept, sizes, strict=True)
         ]
         finest = min(per[:2])
@@ -188,7 +188,7 @@ def _missing(part: xr.Dataset, served: Served) -> xr.Dataset | None:
         elif dim not in mask.dims:
             mask = mask.expand_dims({dim: served.sizes[dim]})
     labels |= {
-        name: part[name]
+        name: part[name].variable
         for name in ("time", "wavelength", *map(str, served.axes))
         if name in part.coords and name not in labels
     }
