@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    import numpy as np
     import pandas as pd
     from zarr.abc.store import Store
 
@@ -200,6 +201,45 @@ class TiffstackAccessor:
         if browser:
             open_in_browser(view.url)
         return view
+
+    def affine(self, *, direction: Literal[1, -1] = 1) -> np.ndarray:
+        """Give the matrix that sets a skewed volume upright, as of a lattice light-sheet.
+
+        Where the stage moves the sample through a tilted light sheet, a volume is skewed. Viewers
+        take this matrix and show it upright; no pixel is changed. Needs the angle of the stage,
+        which tiffstack reads in ``Settings.txt`` and keeps as ``ds.image.attrs["stage_angle"]``.
+
+        Parameters
+        ----------
+        direction : {1, -1}
+            Which way the stage moved, 1 towards larger x. No file says it: take the other one if
+            the picture gets more skewed.
+
+        Returns
+        -------
+        numpy.ndarray
+            4 x 4, for column vectors (z, y, x, 1) in micrometers. Upright, x is the way of the
+            stage and z the height above the cover slip.
+
+        Raises
+        ------
+        ValueError
+            Nothing says at which angle the stage moved.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xarray_tiffstack
+        >>> image = ("z", "y", "x"), np.zeros((2, 2, 2)), {"stage_angle": 30.0}
+        >>> ds = xr.Dataset({"image": image})
+        >>> ds.tiffstack.affine().round(3)
+        array([[ 0.   ,  0.   , -0.5  ,  0.   ],
+               [ 0.   ,  1.   ,  0.   ,  0.   ],
+               [ 2.   ,  0.   ,  0.866,  0.   ],
+               [ 0.   ,  0.   ,  0.   ,  1.   ]])
+        """
+        from xarray_tiffstack.look.skew import affine
+
+        return affine(self._dataset, direction)
 
     def to_ome_zarr(
         self,
