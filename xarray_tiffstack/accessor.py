@@ -113,10 +113,9 @@ class TiffstackAccessor:
     ) -> Preview:
         """Show on one page whether the acquisition is all right.
 
-        The page has what the array is, what is not like the others, planes of each channel, a map
-        of the files, the brightness, and the call that opens it. Costs one ``stat`` of each file,
-        and the reading of the planes that are shown. A file that cannot be read costs its own
-        picture alone.
+        The page has what is not like the others, planes of each channel, a map of the files, and
+        the brightness. Costs one ``stat`` of each file, and the reading of the planes that are
+        shown; a file that cannot be read costs its own picture alone.
 
         Parameters
         ----------
@@ -143,19 +142,10 @@ class TiffstackAccessor:
 
         Examples
         --------
-        >>> import numpy as np, tifffile, xarray as xr
-        >>> from pathlib import Path
-        >>> from tempfile import TemporaryDirectory
-        >>> folder = TemporaryDirectory()
-        >>> for t in (0, 1, 3):
-        ...     path = Path(folder.name, f"cell_t{t}.tif")
-        ...     tifffile.imwrite(path, np.arange(64, dtype="uint16").reshape(8, 8))
-        >>> ds = xr.open_dataset(folder.name, engine="tiffstack", pattern="cell_t{t:d}.tif")
-        >>> page = ds.tiffstack.preview()
-        >>> page.verdict
-        ['All 3 files are there.', 'Look at: gaps in counters (1).']
-        >>> page.save(Path(folder.name, "page.html"))
-        >>> folder.cleanup()
+        >>> import numpy as np, xarray as xr, xarray_tiffstack
+        >>> ds = xr.Dataset({"image": (("t", "y", "x"), np.zeros((3, 8, 8), "uint8"))})
+        >>> ds.tiffstack.preview().verdict
+        ['Look at: planes of one value (3).']
         """
         from xarray_tiffstack.look.preview import preview
 
@@ -172,8 +162,7 @@ class TiffstackAccessor:
         """Look at the pixels in neuroglancer, in a browser; nothing is converted.
 
         Each channel is a layer in the colour of its wavelength, with the contrast of its pixels
-        and the true size of its voxels. Where a file is missing there are stripes. Needs
-        ``pip install "xarray-tiffstack[view]"``.
+        and the true size of its voxels; stripes are where a file is missing.
 
         Parameters
         ----------
@@ -192,7 +181,7 @@ class TiffstackAccessor:
         Raises
         ------
         ImportError
-            neuroglancer is not installed.
+            neuroglancer is missing: ``pip install "xarray-tiffstack[view]"``.
         """
         from xarray_tiffstack.look.commands import open_in_browser
         from xarray_tiffstack.look.view import View
@@ -225,17 +214,6 @@ class TiffstackAccessor:
         ------
         ValueError
             Nothing says at which angle the stage moved.
-
-        Examples
-        --------
-        >>> import numpy as np, xarray as xr, xarray_tiffstack
-        >>> image = ("z", "y", "x"), np.zeros((2, 2, 2)), {"stage_angle": 30.0}
-        >>> ds = xr.Dataset({"image": image})
-        >>> ds.tiffstack.affine().round(3)
-        array([[ 0.   ,  0.   , -0.5  ,  0.   ],
-               [ 0.   ,  1.   ,  0.   ,  0.   ],
-               [ 2.   ,  0.   ,  0.866,  0.   ],
-               [ 0.   ,  0.   ,  0.   ,  1.   ]])
         """
         from xarray_tiffstack.look.skew import affine
 

@@ -22,6 +22,16 @@ def affine(ds: xr.Dataset, direction: Direction = 1) -> np.ndarray:
     The stage moves the sample by s along a line that is at an angle to the planes. From one plane
     to the next the sample thus moves by s sin(angle) away from the plane, which is the distance of
     the planes, and by s cos(angle) within it, along x. Upright, x is the way of the stage.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> image = ("z", "y", "x"), np.zeros((2, 2, 2)), {"stage_angle": 30.0}
+    >>> affine(xr.Dataset({"image": image})).round(3)
+    array([[ 0.   ,  0.   , -0.5  ,  0.   ],
+           [ 0.   ,  1.   ,  0.   ,  0.   ],
+           [ 2.   ,  0.   ,  0.866,  0.   ],
+           [ 0.   ,  0.   ,  0.   ,  1.   ]])
     """
     one_of("direction", direction, (1, -1))
     angle = image_of(ds).attrs.get("stage_angle")
