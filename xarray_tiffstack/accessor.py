@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    import numpy as np
     import pandas as pd
     from zarr.abc.store import Store
 
+    from xarray_tiffstack.look.preview import Preview
     from xarray_tiffstack.look.report import Report
+    from xarray_tiffstack.look.view import View
     from xarray_tiffstack.ome_zarr import Summary, VerifyResult
 
 
@@ -99,6 +102,122 @@ class TiffstackAccessor:
         from xarray_tiffstack.look.report import make_report
 
         return make_report(self._dataset)
+
+    def preview(
+        self,
+        *,
+        plane: int | Literal["middle", "max"] = "middle",
+        along: str | None = None,
+        count: int | None = None,
+        contrast: tuple[float, float] | Literal["auto", "each"] = "auto",
+    ) -> Preview:
+        """Show on one page whether the acquisition is all right.
+
+        The page has what is not like the others, planes of each channel, a map of the files, and
+        the brightness. Costs one ``stat`` of each file, and the reading of the planes that are
+        shown; a file that cannot be read costs its own picture alone.
+
+        Parameters
+        ----------
+        plane : int, "middle" or "max"
+            Which plane along z; "max" reads all planes and takes the maximum.
+        along : str, optional
+            Dimension of the columns; by default the longest, and wells lie as on their plate.
+        count : int, optional
+            Planes of each channel, spread along that dimension; 8 by default.
+        contrast : (float, float), "auto" or "each"
+            What is black and what has full colour: two gray values, the same for all planes of a
+            channel, or for each plane its own.
+
+        Returns
+        -------
+        Preview
+            Shows itself in a notebook; ``save("page.html")`` writes a page without any script,
+            which loads nothing from elsewhere; ``save("page.png")`` needs matplotlib.
+
+        Raises
+        ------
+        ValueError
+            There is no such plane or dimension.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, xarray_tiffstack
+        >>> ds = xr.Dataset({"image": (("t", "y", "x"), np.zeros((3, 8, 8), "uint8"))})
+        >>> ds.tiffstack.preview().verdict
+        ['Look at: planes of one value (3).']
+        """
+        from xarray_tiffstack.look.preview import preview
+
+        return preview(self._dataset, plane=plane, along=along, count=count, contrast=contrast)
+
+    def view(
+        self,
+        layout: Literal["xy", "4panel", "3d"] = "xy",
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        browser: bool = True,
+    ) -> View:
+        """Look at the pixels in neuroglancer, in a browser; nothing is converted.
+
+        Each channel is a layer in the colour of its wavelength, with the contrast of its pixels
+        and the true size of its voxels; stripes are where a file is missing.
+
+        Parameters
+        ----------
+        layout : {"xy", "4panel", "3d"}
+            Planes, planes from three sides, or the volume rendered.
+        host, port : str, int
+            Where to listen; by default at a free port that only this computer reaches.
+        browser : bool
+            Whether to open a browser, where there is one.
+
+        Returns
+        -------
+        View
+            Has the address in ``url``, shows itself in a notebook, and ends with ``close()``.
+
+        Raises
+        ------
+        ImportError
+            neuroglancer is missing: ``pip install "xarray-tiffstack[view]"``.
+        """
+        from xarray_tiffstack.look.commands import open_in_browser
+        from xarray_tiffstack.look.view import View
+
+        view = View(self._dataset, layout, host=host, port=port)
+        if browser:
+            open_in_browser(view.url)
+        return view
+
+    def affine(self, *, direction: Literal[1, -1] = 1) -> np.ndarray:
+        """Give the matrix that sets a skewed volume upright, as of a lattice light-sheet.
+
+        Where the stage moves the sample through a tilted light sheet, a volume is skewed. Viewers
+        take this matrix and show it upright; no pixel is changed. Needs the angle of the stage,
+        which tiffstack reads in ``Settings.txt`` and keeps as ``ds.image.attrs["stage_angle"]``.
+
+        Parameters
+        ----------
+        direction : {1, -1}
+            Which way the stage moved, 1 towards larger x. No file says it: take the other one if
+            the picture gets more skewed.
+
+        Returns
+        -------
+        numpy.ndarray
+            4 x 4, for column vectors (z, y, x, 1) in micrometers. Upright, x is the way of the
+            stage and z the height above the cover slip.
+
+        Raises
+        ------
+        ValueError
+            Nothing says at which angle the stage moved.
+        """
+        from xarray_tiffstack.look.skew import affine
+
+        return affine(self._dataset, direction)
 
     def to_ome_zarr(
         self,

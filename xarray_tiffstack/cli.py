@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import re
 import signal
 import sys
@@ -13,6 +14,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 from xarray_tiffstack import __version__
+from xarray_tiffstack.look.commands import add_commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         try:
             return int(args.run(args))
+        except BrokenPipeError:  # as of `| head`: who read has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
         except (OSError, ValueError, ImportError) as error:
             print(f"tiffstack: {as_options(str(error))}", file=sys.stderr)
             return REFUSED
@@ -80,7 +85,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tiffstack {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_info, _add_convert, _add_verify, _add_conventions, _add_demo):
+    _add_info(commands)
+    add_commands(commands, _add_source, _look_at, _keywords)
+    for add in (_add_convert, _add_verify, _add_conventions, _add_demo):
         add(commands)
     return parser
 
@@ -96,6 +103,7 @@ def _add_info(commands: Any) -> None:
     info.add_argument(
         "--suggest", action="store_true", help="print how the names could be read, as templates"
     )
+    info.add_argument("--verbose", action="store_true", help="list all names, and cut no line")
     info.set_defaults(run=_info)
 
 
@@ -160,19 +168,17 @@ def _add_conventions(commands: Any) -> None:
 def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
-        help="a small acquisition, from names to Zarr",
-        description="Write a small acquisition, open it, select from it, save it and verify it.",
+        help="a small acquisition, from names to Zarr and to pictures",
+        description="Write a small acquisition, open it, select from it, save, verify and see it.",
     )
-    demo.add_argument(
-        "--dir", help="folder to write into, kept afterwards (default: a temporary one)"
-    )
+    demo.add_argument("--dir", help="folder to write into (default: tiffstack-demo)")
     demo.set_defaults(run=_demo)
 
 
-def _add_source(parser: argparse.ArgumentParser) -> None:
+def _add_source(parser: argparse.ArgumentParser, nargs: str | None = "+") -> None:
     """Add the source, and the keywords of `xarray.open_dataset` that say how it is read."""
     option = parser.add_argument
-    option("source", metavar="SOURCE", nargs="+", help="a folder, a glob, or TIFFs")
+    option("source", metavar="SOURCE", nargs=nargs, help="a folder, a glob, or TIFFs")
     option("--pattern", help="template, regular expression or name of a convention")
     option("--group", metavar="NAME", help="which sample, where names or folders give several")
     option("--missing", default="fill", choices=("fill", "raise"),
@@ -256,29 +262,41 @@ def _open(args: argparse.Namespace, unmatched: Literal["ignore"] | None = None) 
 
 def _source(args: argparse.Namespace) -> Any:
     """Return one source, or the files that the shell made of a glob."""
-    return args.source[0] if len(args.source) == 1 else args.source
+    source = [args.source] if isinstance(args.source, str) else args.source
+    return source[0] if len(source) == 1 else source
 
 
 def _info(args: argparse.Namespace) -> int:
+    from xarray_tiffstack.look.commands import show_info
+
     if args.suggest:
         return _suggest(_source(args))
-    ds = _open(args, "ignore" if args.unmatched == "warn" else None)  # the report lists them
-    facts = describe(ds)
-    report = ds.tiffstack.report()
+    ds = _look_at(args)  # the report lists what does not fit
     if args.json:
-        print(json.dumps({**facts, "report": report.as_dict()}, indent=2, default=str))
+        facts = {**describe(ds), "report": ds.tiffstack.report().as_dict()}
+        print(json.dumps(facts, indent=2, default=str))
         return DONE
-    print(f"{'dimensions':>17}  " + ", ".join(f"{d}: {n}" for d, n in facts["sizes"].items()))
-    for name, labels in facts["labels"].items():
-        print(f"{name:>17}  {_short(labels)}")
-    chunk, count = facts["chunk"], facts["chunks"]
-    print(f"{'pixels':>17}  {facts['dtype']}, {_bytes(facts['bytes'])}")
-    print(f"{'chunks':>17}  {count} of {tuple(chunk)}, {_bytes(facts['chunk_bytes'])}")
-    if facts["time"] is not None:
-        start, stop, units = facts["time"]
-        print(f"{'time':>17}  {start} to {stop} {units}")
-    print(report)
+    show_info(ds, verbose=args.verbose, keywords=_keywords(args))
     return DONE
+
+
+def _look_at(args: argparse.Namespace) -> xr.Dataset:
+    """Open a folder, or a store that was made of one; a page or a report lists what is left out."""
+    from xarray_tiffstack.look.store import is_store, open_store
+
+    source = _source(args)
+    if isinstance(source, str) and is_store(source):
+        return open_store(source)
+    return _open(args, "ignore" if args.unmatched == "warn" else None)
+
+
+def _keywords(args: argparse.Namespace) -> dict[str, Any]:
+    """Give the options of the source that are not the usual ones, as keywords."""
+    usual = argparse.ArgumentParser()
+    _add_source(usual)
+    names = ("pattern", "group", "missing", "duplicates", "pages", "mosaic", "overlap",
+             "voxel_size", "validate")  # fmt: skip
+    return {n: v for n in names if (v := getattr(args, n)) != usual.get_default(n)}
 
 
 def describe(ds: xr.Dataset) -> dict[str, Any]:
@@ -399,17 +417,3 @@ def _demo(args: argparse.Namespace) -> int:
 
     demo(args.dir)
     return DONE
-
-
-def _short(labels: list[Any]) -> str:
-    shown = labels if len(labels) <= 8 else [*labels[:4], "...", *labels[-2:]]
-    return ", ".join(f"{n:.6g}" if isinstance(n, float) else str(n) for n in shown)
-
-
-def _bytes(size: float) -> str:
-    """Size in decimal units: 188.74 GB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.4g} {unit}" if unit == "bytes" else f"{size:.2f} {unit}"
-        size /= 1000
-    return f"{size:.2f} TB"

@@ -6,6 +6,7 @@ https://github.com/google/neuroglancer shows it in a browser; what it asks for, 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import numpy as np
 import xarray as xr
@@ -96,7 +97,7 @@ class View:
         )
         sizes = [served.sizes[axes[i]["name"]] for i in kept]
         state.position = [
-            offset[i] / scale[i] + (n // 2 if axes[i]["type"] == "space" else 0) + 0.5
+            offset[i] / scale[i] + (n // 2 if axes[i]["type"] == "space" else 0)
             for i, n in zip(kept, sizes, strict=True)
         ]
         finest = min(per[:2])
@@ -159,15 +160,10 @@ class View:
             f'<a href="{self.url}" target="_blank">{self.url}</a>'
         )
 
-    def ssh(self) -> str:
-        """Write the command that makes both ports reachable from the computer that one sits at."""
-        import getpass
-        import socket
-        from urllib.parse import urlsplit
-
-        ports = (self.server.port, urlsplit(self.url).port)
-        forwards = " ".join(f"-L {port}:127.0.0.1:{port}" for port in ports)
-        return f"ssh {forwards} {getpass.getuser()}@{socket.gethostname()}"
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Port of the pixels, and of the page."""
+        return self.server.port, int(urlsplit(self.url).port or 0)
 
 
 def _has(missing: xr.Dataset, channel: int) -> bool:
@@ -192,7 +188,7 @@ def _missing(part: xr.Dataset, served: Served) -> xr.Dataset | None:
         elif dim not in mask.dims:
             mask = mask.expand_dims({dim: served.sizes[dim]})
     labels |= {
-        name: part[name]
+        name: part[name].variable
         for name in ("time", "wavelength", *map(str, served.axes))
         if name in part.coords and name not in labels
     }

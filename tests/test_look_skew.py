@@ -1,0 +1,72 @@
+"""The matrix of a skewed volume, against beads whose true places are known."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import write_acquisition
+
+from xarray_tiffstack.look.napari import layers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ANGLE, STEP = 31.8, 0.4
+SETTINGS = f"""\
+S PZT Offset, Interval (um), # of Pixels for Excitation (0) :\t50\t{STEP}\t4
+Z motion :\tSample piezo
+Angle between stage and bessel beam (deg) = {ANGLE}
+"""
+
+
+@pytest.fixture
+def skewed(tmp_path: Path) -> xr.Dataset:
+    folder = write_acquisition(tmp_path / "raw", stacks=2)
+    (folder / "ex6_Settings.txt").write_text(SETTINGS)
+    return xr.open_dataset(folder, engine="tiffstack", voxel_size={"y": 0.1, "x": 0.1})
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_beads_come_to_their_true_places(skewed: xr.Dataset, direction: int) -> None:
+    """Simulates the stage: where is a bead seen, in which plane, and where was it?"""
+    angle = math.radians(ANGLE)
+    rng = np.random.default_rng(0)
+    places = rng.uniform(-10, 10, (50, 3))  # height, y, and along the stage, in micrometers
+    # The sheet is tilted by the angle out of the way of the stage, and stays where it is. Height 0
+    # is seen at x = 0 of the camera when the stage has moved by 0; x runs up or down the sheet.
+    height, y, along = places.T
+    seen_x = -direction * height / math.sin(angle)
+    stage = direction * (along - seen_x * math.cos(angle))
+    seen = np.stack([stage * math.sin(angle), y, seen_x, np.ones(50)])
+    matrix = skewed.tiffstack.affine(direction=direction)
+    np.testing.assert_allclose((matrix @ seen)[:3].T, places, atol=1e-9)
+    assert np.linalg.det(matrix) == pytest.approx(1)  # neither mirrored nor stretched
+    np.testing.assert_allclose(skewed.z.diff("z"), STEP * math.sin(angle))
+
+
+def test_distances_are_true(skewed: xr.Dataset) -> None:
+    """One step of the stage is one step of the stage, and within a plane nothing changes."""
+    matrix = skewed.tiffstack.affine()
+    plane = float(skewed.z[1] - skewed.z[0])
+    assert np.linalg.norm(matrix @ [plane, 0, 0, 0]) == pytest.approx(STEP)
+    for within in ([0, 1, 0, 0], [0, 0, 1, 0], [0, 3, 4, 0]):
+        assert np.linalg.norm(matrix @ within) == pytest.approx(np.linalg.norm(within))
+
+
+def test_napari_is_given_it(skewed: xr.Dataset) -> None:
+    _, about, _ = layers(skewed, direction=-1)[0]
+    assert about["axis_labels"] == ("stack", "z", "y", "x")
+    np.testing.assert_allclose(about["affine"][1:, 1:], skewed.tiffstack.affine(direction=-1))
+    np.testing.assert_array_equal(about["affine"][0], [1, 0, 0, 0, 0])
+    assert "affine" not in layers(skewed)[0][1]
+
+
+def test_of_others_it_is_refused(shared_acquisition: Path, skewed: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match="stage_angle"):
+        xr.open_dataset(shared_acquisition, engine="tiffstack").tiffstack.affine()
+    with pytest.raises(ValueError, match="direction"):
+        skewed.tiffstack.affine(direction=0)
