@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
 import re
 import signal
@@ -267,14 +265,13 @@ def _source(args: argparse.Namespace) -> Any:
 
 
 def _info(args: argparse.Namespace) -> int:
-    from xarray_tiffstack.look.commands import show_info
+    from xarray_tiffstack.look.commands import show_info, show_json
 
     if args.suggest:
         return _suggest(_source(args))
     ds = _look_at(args)  # the report lists what does not fit
     if args.json:
-        facts = {**describe(ds), "report": ds.tiffstack.report().as_dict()}
-        print(json.dumps(facts, indent=2, default=str))
+        show_json(ds)
         return DONE
     show_info(ds, verbose=args.verbose, keywords=_keywords(args))
     return DONE
@@ -297,26 +294,6 @@ def _keywords(args: argparse.Namespace) -> dict[str, Any]:
     names = ("pattern", "group", "missing", "duplicates", "pages", "mosaic", "overlap",
              "voxel_size", "validate")  # fmt: skip
     return {n: v for n in names if (v := getattr(args, n)) != usual.get_default(n)}
-
-
-def describe(ds: xr.Dataset) -> dict[str, Any]:
-    """Facts about an opened Dataset, as JSON takes them."""
-    image = ds["image"]
-    time = None
-    if "time" in ds.coords and ds["time"].dtype.kind in "iuf":
-        units = ds["time"].attrs.get("units", "")
-        time = [ds["time"].min().item(), ds["time"].max().item(), units]
-    chunk = image.data.chunksize
-    return {
-        "sizes": {str(d): n for d, n in image.sizes.items()},
-        "labels": {str(d): image[d].values.tolist() for d in image.dims if d in image.coords},
-        "dtype": str(image.dtype),
-        "bytes": image.nbytes,
-        "chunk": list(chunk),
-        "chunks": image.data.npartitions,
-        "chunk_bytes": image.dtype.itemsize * math.prod(chunk),
-        "time": time,
-    }
 
 
 def _suggest(source: Any) -> int:

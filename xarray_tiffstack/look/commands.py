@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import json
+import math
 import os
 import shutil
 import socket
@@ -217,3 +219,31 @@ def _wait() -> None:
     """Wait for Ctrl-C."""
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
+
+
+def show_json(ds: xr.Dataset) -> None:
+    """Print what a Dataset is, and its report, as JSON."""
+    from xarray_tiffstack.look.report import make_report
+
+    facts = {**describe(ds), "report": make_report(ds).as_dict()}
+    print(json.dumps(facts, indent=2, default=str))
+
+
+def describe(ds: xr.Dataset) -> dict[str, Any]:
+    """Facts about an opened Dataset, as JSON takes them."""
+    image = ds["image"]
+    time = None
+    if "time" in ds.coords and ds["time"].dtype.kind in "iuf":
+        units = ds["time"].attrs.get("units", "")
+        time = [ds["time"].min().item(), ds["time"].max().item(), units]
+    chunk = image.data.chunksize
+    return {
+        "sizes": {str(d): n for d, n in image.sizes.items()},
+        "labels": {str(d): image[d].values.tolist() for d in image.dims if d in image.coords},
+        "dtype": str(image.dtype),
+        "bytes": image.nbytes,
+        "chunk": list(chunk),
+        "chunks": image.data.npartitions,
+        "chunk_bytes": image.dtype.itemsize * math.prod(chunk),
+        "time": time,
+    }
