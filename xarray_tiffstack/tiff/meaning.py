@@ -104,6 +104,10 @@ def _stack(tif: tifffile.TiffFile, chain: Chain) -> _Stack:
     """Sort pages by shape and type; lower levels and thumbnails that say so do not count."""
     firsts = np.unique(chain.which, return_index=True)[1].tolist()
     pages = [page_at(tif, int(chain.ifds[k]), k) for k in firsts]
+    tightest = np.array([_tightest(p) for p in pages])
+    for k, p, most in zip(firsts, pages, tightest.tolist(), strict=True):
+        if p.nbytes > most * tif.filehandle.size:
+            raise ValueError(f"page {k + 1} is damaged: it claims to have {p.nbytes} bytes")
     looks = [(p.shape, p.dtype, p.axes) for p in pages]
     counts: Counter[Any] = Counter()
     for look, n in zip(looks, np.bincount(chain.which).tolist(), strict=True):
@@ -119,7 +123,7 @@ def _stack(tif: tifffile.TiffFile, chain: Chain) -> _Stack:
         for look, n in counts.items()
         if look in full and look != best
     ]
-    return _Stack(page, numbers, np.array(list(map(_tightest, pages))), tuple(notes))
+    return _Stack(page, numbers, tightest, tuple(notes))
 
 
 def _tightest(page: tifffile.TiffPage) -> int:
