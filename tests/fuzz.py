@@ -29,7 +29,7 @@ import numpy as np
 import numpy.ma  # before np.empty is replaced
 import tifffile
 
-PATIENCE = 20.0  # seconds that one mutant may take, tifffile's own attempt included
+PATIENCE = 60.0  # seconds that one mutant may take, tifffile's own attempt included
 MEMORY = 3 << 30  # bytes of addresses that a worker may take; the good files need a few MB
 FAULTS = ("hangs", "unwritten memory", "wrong pixels", "unnamed errors", "too much memory")
 
@@ -232,14 +232,18 @@ def judged(path: Path) -> list[np.ndarray]:
 def _gather_pages(tif: tifffile.TiffFile, groups: dict[Any, list[np.ndarray]]) -> bool:
     """Decode the pages that can be, by shape and type; whether tifffile ends with the rest."""
     seen: set[int] = set()
+    safe = True
     for page in tif.pages:
-        if page.offset in seen or any(n <= 0 for n in page.shaped) or page.nbytes > 1e8:
+        if page.offset in seen:
             return False
         seen.add(page.offset)
+        if any(n <= 0 for n in page.shaped) or page.nbytes > 1e8:
+            safe = False
+            continue
         with contextlib.suppress(Exception):
             pixels = page.aspage().asarray(maxworkers=1)
             groups.setdefault((pixels.shape, pixels.dtype), []).append(pixels)
-    return True
+    return safe
 
 
 def same(pixels: np.ndarray, others: list[np.ndarray]) -> bool:

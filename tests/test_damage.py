@@ -102,7 +102,7 @@ def test_pages_that_lead_back(tmp_path: Path, page: int, to: str, options: dict[
         with pytest.raises(OSError, match=rf"bad\.tif is cut short after page {page + 1}"):
             tiff.probe(path)
     else:
-        assert f"in a circle after page {page + 1}" in tiff.probe(path).notes[-1]
+        assert f"page {page + 1}, leads back" in tiff.probe(path).notes[-1]
         assert tiff.probe(path).shape == ((page + 1, Y, X) if page else (Y, X))
     tiff.metadata(path)
 
@@ -204,7 +204,7 @@ def test_no_memory_that_the_file_cannot_fill(tmp_path: Path, options: dict[str, 
         tracemalloc.stop()
 
 
-# --- Comments
+# --- Metadata
 
 
 OME = (
@@ -235,7 +235,7 @@ def test_entities_are_not_expanded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../outside.tif", "beside.tif", "/etc/passwd"])
-def test_comments_open_no_other_file(tmp_path: Path, name: str, opened: list[str]) -> None:
+def test_metadata_opens_no_other_file(tmp_path: Path, name: str, opened: list[str]) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for other in (tmp_path / "outside.tif", folder / "beside.tif"):
@@ -255,7 +255,7 @@ def test_comments_open_no_other_file(tmp_path: Path, name: str, opened: list[str
 
 @pytest.mark.parametrize("sizes", [{"t": 10**9}, {"t": 10**5, "z": 10**5}])
 @pytest.mark.parametrize("places", ["", '<TiffData IFD="0" PlaneCount="2000000000"/>'])
-def test_comments_take_no_memory(tmp_path: Path, sizes: dict[str, int], places: str) -> None:
+def test_metadata_takes_no_memory(tmp_path: Path, sizes: dict[str, int], places: str) -> None:
     path = ome(tmp_path / "a.ome.tif", places=places, **sizes)
     tracemalloc.start()
     try:

@@ -111,7 +111,7 @@ def test_an_odd_page_is_left_out_and_told(tmp_path: Path, odd: np.ndarray, where
         tmp_path / "a.tif",
         ("page", "y", "x"),
         pages(5, Y, X),
-        f"1 page of 6 left out, of shape {odd.shape} and type {odd.dtype}",
+        f"1 page of 6 left out: shape {odd.shape}, type {odd.dtype}",
     )
 
 
@@ -123,27 +123,29 @@ def test_lower_levels_need_no_telling(tmp_path: Path) -> None:
     assert_holds(tmp_path / "a.tif", ("y", "x"), pages(32, 48))
 
 
-# --- Comments that are not so
+# --- Metadata that does not fit
 
 
 @pytest.mark.parametrize("slices", [3, 7])
 def test_stale_slices_of_imagej(tmp_path: Path, slices: int) -> None:
     text = f"ImageJ=1.53\nimages={slices}\nslices={slices}\n"
     path = write_pages(tmp_path / "a.tif", pages(5, Y, X), {"description": text}, {})
-    assert_holds(path, ("page", "y", "x"), pages(5, Y, X), f"{slices} pages, it has 5")
+    assert_holds(path, ("page", "y", "x"), pages(5, Y, X), f"{slices} pages, but it has 5")
 
 
 @pytest.mark.parametrize("n", [3, 7])
 def test_stale_shape(tmp_path: Path, n: int) -> None:
     text = json.dumps({"shape": [n, Y, X]})
     path = write_pages(tmp_path / "a.tif", pages(5, Y, X), {"description": text}, {})
-    assert_holds(path, ("page", "y", "x"), pages(5, Y, X), "its 5 pages" if n < 5 else "it has 5")
+    assert_holds(
+        path, ("page", "y", "x"), pages(5, Y, X), "its 5 pages" if n < 5 else "but it has 5"
+    )
 
 
 def test_more_slices_than_the_one_page(tmp_path: Path) -> None:
     text = "ImageJ=1.53\nimages=4\nslices=4\n"
     path = write_pages(tmp_path / "a.tif", pages(1, Y, X), {"description": text})
-    assert_holds(path, ("y", "x"), pages(Y, X), "4 pages, it has 1")
+    assert_holds(path, ("y", "x"), pages(Y, X), "4 pages, but it has 1")
 
 
 def test_images_behind_the_one_directory(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_images_behind_the_one_directory(tmp_path: Path) -> None:
     assert tag.value == (start,)
     assert_holds(path, ("page", "y", "x"), pages(6, Y, X))
     path.write_bytes(content)
-    assert_holds(path, ("y", "x"), pages(Y, X), "6 pages, it has 1")
+    assert_holds(path, ("y", "x"), pages(Y, X), "6 pages, but it has 1")
     path.write_bytes(content + pages(6, Y, X)[1:4].tobytes())
     with pytest.raises(OSError, match=r"a\.tif is cut short"):
         tiff.probe(path)
@@ -169,7 +171,7 @@ def test_images_behind_the_one_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["state.configPath='C:\\'\r", "scanimage.SI5.acqNumFrames = 120\n"]
 )
-def test_scanimage_with_comments_that_grow(tmp_path: Path, text: str) -> None:
+def test_scanimage_with_descriptions_that_grow(tmp_path: Path, text: str) -> None:
     """tifffile reckons the places of pages from the first five."""
     described = [{"description": f"{'9' * (i > 50) * 40}\n{text}"} for i in range(120)]
     if text.startswith("state"):
@@ -202,7 +204,7 @@ def test_unlike_images_of_an_ome_file_are_told(tmp_path: Path) -> None:
     with tifffile.TiffWriter(path, ome=True) as tif:
         tif.write(pages(3, Y, X), photometric="minisblack", metadata={"axes": "ZYX"})
         tif.write(pages(2, Y), photometric="minisblack", metadata={"axes": "YX"})
-    assert_holds(path, ("z", "y", "x"), pages(3, Y, X), "1 page of 4 left out, of shape (2, 9)")
+    assert_holds(path, ("z", "y", "x"), pages(3, Y, X), "1 page of 4 left out: shape (2, 9)")
 
 
 # --- Micro-Manager
@@ -229,7 +231,7 @@ def test_micro_manager_without_an_index(tmp_path: Path, order: tuple[str, ...]) 
 def test_micro_manager_cut_off_in_a_volume(tmp_path: Path) -> None:
     labels = [{"Frame": i // 4, "Slice": i % 4} for i in range(7)]
     path = write_pages(tmp_path / "a.tif", pages(7, Y, X), *(index_of(**each) for each in labels))
-    assert_holds(path, ("page", "y", "x"), pages(7, Y, X), "do not arrange its 7 pages")
+    assert_holds(path, ("page", "y", "x"), pages(7, Y, X), "does not fit its 7 pages")
     assert "z" not in tiff.probe(path).axes
 
 
@@ -318,7 +320,7 @@ def test_a_folder_of_such_files(tmp_path: Path) -> None:
     def said(ds: xr.Dataset) -> list[str]:
         return [line for line in ds.tiffstack.report().disagreements if "left out" in line]
 
-    assert [line[:35] for line in said(ds)] == ["cell_t0.tif: 1 page of 6 left out, "]
+    assert [line[:35] for line in said(ds)] == ["cell_t0.tif: 1 page of 6 left out: "]
     named = xr.open_dataset(tmp_path, pages="depth", **options)  # and warns no more
     assert named.image.dims == ("t", "depth", "y", "x")
     assert len(said(named)) == 1
@@ -345,14 +347,14 @@ def test_a_stack_of_metamorph(tmp_path: Path, strips: dict[str, int]) -> None:
     np.testing.assert_array_equal(plane, stack[3])
 
 
-def test_pages_of_which_comments_are_not_so_get_no_scale(tmp_path: Path) -> None:
+def test_pages_that_the_metadata_does_not_fit_get_no_scale(tmp_path: Path) -> None:
     for t in range(2):
         labels = [{"Frame": i // 4, "Slice": i % 4} for i in range(7)]
         options = [{**index_of(**each), "resolution": (20_000, 20_000)} for each in labels]
         for each in options:
             each["resolutionunit"] = "CENTIMETER"
         write_pages(tmp_path / f"cell_t{t}.tif", pages(7, Y, X) + t, *options)
-    with pytest.warns(UserWarning, match=r"cell_t0\.tif: its comments do not arrange its 7 pages"):
+    with pytest.warns(UserWarning, match=r"cell_t0\.tif: its metadata does not fit its 7 pages"):
         ds = xr.open_dataset(tmp_path, engine="tiffstack", pattern="cell_t{t:d}.tif")
     assert ds.image.dims == ("t", "page", "y", "x")
     assert "page" not in ds.coords
@@ -386,7 +388,7 @@ def test_micro_manager_cut_at_time_points(tmp_path: Path, cuts: list[int]) -> No
 def test_micro_manager_cut_at_any_page(tmp_path: Path, cuts: list[int]) -> None:
     """The pages of a file continue those of the file before; that they are cut is told."""
     stack = write_set(tmp_path, cuts, 6, 4)
-    with pytest.warns(UserWarning, match="do not arrange its"):
+    with pytest.warns(UserWarning, match="does not fit its"):
         ds = xr.open_dataset(tmp_path, engine="tiffstack")
     assert ds.image.dims == ("page", "y", "x")
     np.testing.assert_array_equal(ds.image, stack)

@@ -128,8 +128,9 @@ def _report_lists(
     odd = [f"{below(root, path)}: {note}" for path, each in notes.pages.items() for note in each]
     if odd and pages is None:
         warnings.warn(
-            f"not all pages of {counted(len(notes.pages), 'file')} are as they seem:\n"
-            f"{first_lines(odd)}\npages= gives the pages a name, and ends this warning.",
+            f"pages of {counted(len(notes.pages), 'file')} are left out, or do not fit the "
+            f"metadata:\n{first_lines(odd)}\nThe report lists them too. Name the pages with "
+            "pages= to end this warning.",
             UserWarning,
             stacklevel=user_stacklevel(),
         )

@@ -203,7 +203,7 @@ class Chain:
                 free[value : at + entry.size] = True
             elif code not in _STORAGE:
                 free[at + 2 : at + entry.size] = True
-            if code == _OFFSETS and count == 1 and 0 < _SIZES[kind] <= link.size:
+            if code == _OFFSETS and count == 1 and 0 < _SIZES.get(kind, 0) <= link.size:
                 strip = strip or (value, _UNSIGNED.get(kind, ""))
             if code == _TILE_OFFSETS:
                 strip = (0, "")

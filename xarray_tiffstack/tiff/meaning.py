@@ -104,6 +104,10 @@ def _stack(tif: tifffile.TiffFile, chain: Chain) -> _Stack:
     """Sort pages by shape and type; lower levels and thumbnails that say so do not count."""
     firsts = np.unique(chain.which, return_index=True)[1].tolist()
     pages = [page_at(tif, int(chain.ifds[k]), k) for k in firsts]
+    tightest = np.array([_tightest(p) for p in pages])
+    for k, p, most in zip(firsts, pages, tightest.tolist(), strict=True):
+        if p.nbytes > most * tif.filehandle.size:
+            raise ValueError(f"page {k + 1} is damaged: it claims to have {p.nbytes} bytes")
     looks = [(p.shape, p.dtype, p.axes) for p in pages]
     counts: Counter[Any] = Counter()
     for look, n in zip(looks, np.bincount(chain.which).tolist(), strict=True):
@@ -114,12 +118,12 @@ def _stack(tif: tifffile.TiffFile, chain: Chain) -> _Stack:
     numbers = np.flatnonzero(member[chain.which])
     page = pages[looks.index(best)]
     notes = [
-        f"{counted(n, 'page')} of {len(chain)} left out, of shape {look[0]} and type {look[1]}; "
-        f"opened are those of shape {page.shape} and type {page.dtype}"
+        f"{counted(n, 'page')} of {len(chain)} left out: shape {look[0]}, type {look[1]}; "
+        f"most pages have shape {page.shape}, type {page.dtype}"
         for look, n in counts.items()
         if look in full and look != best
     ]
-    return _Stack(page, numbers, np.array(list(map(_tightest, pages))), tuple(notes))
+    return _Stack(page, numbers, tightest, tuple(notes))
 
 
 def _tightest(page: tifffile.TiffPage) -> int:
@@ -146,7 +150,7 @@ def _one_after_the_other(stack: _Stack, chain: Chain, *notes: str) -> Meaning:
     if k > 1:
         shape, axes = (k, *shape), ("", *axes)
     if chain.circle:
-        notes = (*notes, f"the list of its pages goes in a circle after page {len(chain)}")
+        notes = (*notes, f"its last page, page {len(chain)}, leads back to an earlier one")
     notes = (*stack.notes, *notes)
     dtype = page.dtype.newbyteorder(page.parent.byteorder)
     return Meaning(axes, shape, dtype, stack.numbers, page.size, stack.tightest, notes=notes)
@@ -185,10 +189,11 @@ def _told(tif: tifffile.TiffFile, file: File, chain: Chain, stack: _Stack) -> Me
 
 
 def _untold(plain: Meaning, said: int) -> Meaning:
-    """Note that comments do not fit the pages."""
+    """Note that what the file says of its pages does not fit them."""
     pages = counted(len(plain.order), "page")
-    claim = f"describe {counted(said, 'page')}, it has" if said else "do not arrange its"
-    note = f"its comments {claim} {pages}: opened one after the other"
+    claim = f"describes {counted(said, 'page')}, but it has {pages}"
+    claim = claim if said else f"does not fit its {pages}"
+    note = f"its metadata {claim}; they are opened one after the other"
     return replace(plain, notes=(*plain.notes, note))
 
 
@@ -261,7 +266,7 @@ def _run(
     if plain.tightest[0] != 1:
         start = ENCODED
     if start < 0 or start + 2 * nbytes > file.size:
-        note = f"its comments describe {counted(n, 'page')}, it has 1"
+        note = f"its metadata describes {counted(n, 'page')}, but it has 1 page"
         return replace(plain, notes=(*plain.notes, note))
     file.check(start, n * nbytes)
     axes, shape = _names(series.axes), tuple(series.shape)
