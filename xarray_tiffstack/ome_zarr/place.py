@@ -56,7 +56,7 @@ def check(target: Target, plan: Plan) -> None:
                 f"the Dataset was read from {target}, which would be overwritten by itself: "
                 "write to another store"
             )
-    if target.is_mount():
+    if os.path.ismount(target):
         raise FileExistsError(f"{target} is the root of a disk: name a folder in it, as the store")
     here = Path.cwd()
     if here == target or here.is_relative_to(target):
