@@ -42,7 +42,7 @@ def save_png(shown: Preview, path: str | os.PathLike[str]) -> None:
     deep = len(layers) * -(-columns // wide)
     side = (WIDTH - 1.5) / wide * min(1.5, shown.shape[0] / shown.shape[1])
     heights = [
-        0.24 * (len(shown.facts) + len(shown.verdict) + 2),
+        0.19 * (len(shown.facts) + len(shown.verdict)) + 0.5,
         min(side, 2.2) * deep,
         _map_height(shown),
         1.4,

@@ -35,7 +35,7 @@ void main() {{
 """
 HATCHED = """#uicontrol vec3 colour color(default="#{colour}")
 void main() {{
-  bool stripe = mod(gl_FragCoord.x + gl_FragCoord.y, 24.0) < 6.0;
+  bool stripe = mod(gl_FragCoord.x + gl_FragCoord.y, 40.0) < 4.0;
   if (toRaw(getDataValue()) == 1u && stripe) emitRGBA(vec4(colour, 0.6)); else emitTransparent();
 }}
 """
