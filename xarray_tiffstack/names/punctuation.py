@@ -159,7 +159,7 @@ def with_signs(joined: str) -> list[str]:
     signs = {w for w, sign in glued if sign and 0 < glued[w, ""] <= lines - glued[w, "-"]}
     if PLUS in joined:  # where signs are written, "-" is one, too
         signs |= {
-            word for word, sign in glued if sign and (word in "xyzXYZ" or word + PLUS in joined)
+            word for word, sign in glued if sign and (word in [*"xyzXYZ"] or word + PLUS in joined)
         }
     if signs:
         signed = _GLUED.sub(

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from xarray_tiffstack.grid import make_grid, split_samples, without_variants
-from xarray_tiffstack.names.conventions import INFERRED, conventions
-from xarray_tiffstack.names.reading import read_names
+from xarray_tiffstack.names.conventions import INFERRED, conventions, inferred_convention
+from xarray_tiffstack.names.pattern import Pattern
+from xarray_tiffstack.names.vocabulary import Token
 from xarray_tiffstack.table import scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     import pandas as pd
 
@@ -292,44 +292,39 @@ def _trap(rng: random.Random) -> Family:
 # --- what is made of them -------------------------------------------------------------------
 
 
-def read(family: Family, folder: Path) -> tuple[Outcome, str]:
+def read(family: Family) -> tuple[Outcome, str]:
     """Read a family as a user would, and compare with what is true of it."""
-    for name in family.names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            table = scan(folder)
+            table = scan([f"/{name}" for name in family.names])
             convention = _convention_of(table)
             samples = split_samples(without_variants(table, convention), convention)
             grids = {name: make_grid(rows, convention) for name, rows in samples.items()}
     except ValueError as error:
         return "refused", str(error)
-    return _compared(family, folder, grids)
+    return _compared(family, grids)
 
 
 def _convention_of(table: pd.DataFrame) -> Any:
+    """Return what the tokens of a table mean."""
     name = table.attrs["convention"]
     if name != INFERRED:
         return conventions()[name]
-    reading = read_names([str(path)[len(table.attrs["source"]) + 1 :] for path in table["path"]])
-    assert reading.convention is not None
-    return reading.convention
+    tokens = {token: Token(**kept) for token, kept in table.attrs["tokens"].items()}
+    return inferred_convention(Pattern(table.attrs["pattern"]), tokens)
 
 
-def _compared(family: Family, folder: Path, grids: dict[str, Any]) -> tuple[Outcome, str]:
+def _compared(family: Family, grids: dict[str, Any]) -> tuple[Outcome, str]:
     """Find each axis among the labels of the arrays."""
     labels: dict[str, dict[str, Any]] = {}
     for sample, grid in grids.items():
         for place in np.argwhere(grid.present):
             at = dict(zip(grid.dims, place, strict=True))
-            path = str(grid.paths[tuple(place)])[len(str(folder)) + 1 :]
             values = {dim: grid.labels[dim][index] for dim, index in at.items()}
             for name, (dims, coordinate) in grid.coords.items():
                 values[name] = coordinate[tuple(at[dim] for dim in dims)]
-            labels[path] = {**values, "": sample}
+            labels[str(grid.paths[tuple(place)]).lstrip("/")] = {**values, "": sample}
     told = ", ".join(
         f"{dim} {size}"
         for grid in grids.values()
@@ -395,12 +390,12 @@ def _equal(found: Any, value: Any) -> bool:
         return False
 
 
-def figures(count: int, seed: int, folder: Path) -> tuple[dict[str, int], list[str]]:
+def figures(count: int, seed: int) -> tuple[dict[str, int], list[str]]:
     """Count the outcomes of some families, and tell of those that are not right."""
     counts = dict.fromkeys(("right", "own word", "refused", "wrong label", "wrong structure"), 0)
     told = []
-    for number, family in enumerate(families(count, seed)):
-        outcome, why = read(family, folder / str(number))
+    for family in families(count, seed):
+        outcome, why = read(family)
         counts[outcome] += 1
         if outcome not in ("right", "own word"):
             shown = f"{family.names[0]} .. {family.names[-1]} ({len(family.names)})"
