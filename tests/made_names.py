@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from xarray_tiffstack.grid import make_grid, split_samples, without_variants
+from xarray_tiffstack.grid import Grid, make_grid, split_samples, without_variants
 from xarray_tiffstack.names.conventions import INFERRED, conventions, inferred_convention
 from xarray_tiffstack.names.pattern import Pattern
 from xarray_tiffstack.names.vocabulary import Token
@@ -295,15 +295,19 @@ def _trap(rng: random.Random) -> Family:
 def read(family: Family) -> tuple[Outcome, str]:
     """Read a family as a user would, and compare with what is true of it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            table = scan([f"/{name}" for name in family.names])
-            convention = _convention_of(table)
-            samples = split_samples(without_variants(table, convention), convention)
-            grids = {name: make_grid(rows, convention) for name, rows in samples.items()}
+        return _compared(family, grids_of(family.names))
     except ValueError as error:
         return "refused", str(error)
-    return _compared(family, grids)
+
+
+def grids_of(names: Sequence[str]) -> dict[str, Grid]:
+    """Place the files of some names, one grid a sample; nothing is opened."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        table = scan([f"/{name}" for name in names])
+    convention = _convention_of(table)
+    samples = split_samples(without_variants(table, convention), convention)
+    return {name: make_grid(rows, convention) for name, rows in samples.items()}
 
 
 def _convention_of(table: pd.DataFrame) -> Any:
@@ -315,7 +319,7 @@ def _convention_of(table: pd.DataFrame) -> Any:
     return inferred_convention(Pattern(table.attrs["pattern"]), tokens)
 
 
-def _compared(family: Family, grids: dict[str, Any]) -> tuple[Outcome, str]:
+def _compared(family: Family, grids: dict[str, Grid]) -> tuple[Outcome, str]:
     """Find each axis among the labels of the arrays."""
     labels: dict[str, dict[str, Any]] = {}
     for sample, grid in grids.items():
@@ -336,7 +340,7 @@ def _compared(family: Family, grids: dict[str, Any]) -> tuple[Outcome, str]:
 
 
 def _graded(
-    family: Family, labels: dict[str, dict[str, Any]], grids: dict[str, Any], told: str
+    family: Family, labels: dict[str, dict[str, Any]], grids: dict[str, Grid], told: str
 ) -> tuple[Outcome, str]:
     """Grade the structure first, then the names."""
     slots = sum(grid.present.size for grid in grids.values())
