@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from xarray_tiffstack.grid import Grid, make_grid, split_samples, without_variants
-from xarray_tiffstack.names.conventions import INFERRED, conventions, inferred_convention
-from xarray_tiffstack.names.pattern import Pattern
-from xarray_tiffstack.names.vocabulary import Token
-from xarray_tiffstack.table import scan
+from xarray_tiffstack.grid.placing import Grid, make_grid
+from xarray_tiffstack.grid.samples import split_samples, without_variants
+from xarray_tiffstack.table import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import pandas as pd
 
 Outcome = Literal["right", "own word", "refused", "wrong label", "wrong structure"]
 
@@ -304,19 +301,9 @@ def grids_of(names: Sequence[str]) -> dict[str, Grid]:
     """Place the files of some names, one grid a sample; nothing is opened."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        table = scan([f"/{name}" for name in names])
-    convention = _convention_of(table)
-    samples = split_samples(without_variants(table, convention), convention)
-    return {name: make_grid(rows, convention) for name, rows in samples.items()}
-
-
-def _convention_of(table: pd.DataFrame) -> Any:
-    """Return what the tokens of a table mean."""
-    name = table.attrs["convention"]
-    if name != INFERRED:
-        return conventions()[name]
-    tokens = {token: Token(**kept) for token, kept in table.attrs["tokens"].items()}
-    return inferred_convention(Pattern(table.attrs["pattern"]), tokens)
+        table = read_table([f"/{name}" for name in names])
+    samples = split_samples(without_variants(table))
+    return {name: make_grid(own.rows, own.convention) for name, own in samples.items()}
 
 
 def _compared(family: Family, grids: dict[str, Grid]) -> tuple[Outcome, str]:
