@@ -178,8 +178,8 @@ def test_gaps_in_counters(labels: list[int], gaps: list[int]) -> None:
     assert counter_gaps(np.array(labels)) == gaps
 
 
-def test_names_that_are_all_samples_are_refused_at_once():
-    table = pd.DataFrame({"path": [f"/a/{n}.tif" for n in range(20_000)]})
-    table["name"] = [f"s{n}" for n in range(20_000)]
+def test_names_that_are_all_samples_are_refused_at_once() -> None:
+    rows = pd.DataFrame({"path": [f"/a/{n}.tif" for n in range(20_000)]})
+    rows["name"] = [f"s{n}" for n in range(20_000)]
     with pytest.raises(ValueError, match=r"20000 samples(.|\n)*s0\n(.|\n)*pattern="):
-        split_samples(table, None)
+        split_samples(FileTable(rows, ""))

@@ -294,15 +294,13 @@ def _repeat_tokens(
 
 
 def _spell(parts: Sequence[str], values: Sequence[str]) -> bool:
-    """Whether texts are a word of their own each, but for a value in it, as ch0 and ch1."""
-    left = set()
+    """Whether texts are the same word each, but for a value in it, as ch0 and ch1."""
+    words = []
     for part, value in zip(parts, values, strict=True):
-        word = rf"(?<![0-9])0*{re.escape(value)}(?![0-9])"
-        found = re.search(word if value.isdecimal() else re.escape(value), part)
-        if found is None:
-            return False
-        left.add(part[: found.start()] + "*" + part[found.end() :])
-    return len(left) == 1
+        number = rf"(?<![0-9])0*{re.escape(value)}(?![0-9])"
+        found = re.finditer(number if value.isdecimal() else re.escape(value), part)
+        words.append({f"{part[: one.start()]}*{part[one.end() :]}" for one in found})
+    return bool(set.intersection(*words))
 
 
 def _without_absent(

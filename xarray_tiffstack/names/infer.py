@@ -22,10 +22,9 @@ from xarray_tiffstack.names.dependencies import combined, determines, distinct
 from xarray_tiffstack.names.meaning import name_fields
 from xarray_tiffstack.names.pattern import Pattern
 from xarray_tiffstack.names.punctuation import (
-    DECIMAL_POINT,
     ENDING,
     GUID_MARK,
-    PARTING_POINT,
+    may_be_decimals,
     protected,
     sorts_as_text,
     with_points,
@@ -154,7 +153,7 @@ def _cut(names: Sequence[str]) -> Pieces:
     if joined.count("\n") != len(names) - 1:
         raise UnclearError("names have line breaks")
     stems = protected(ENDING.sub("", joined))
-    if PARTING_POINT.search(stems) or not DECIMAL_POINT.search(stems):
+    if not may_be_decimals(stems):
         return _named(names, stems)
     pieces = _named(names, with_points(stems))
     if all(piece.marked or not piece.decimal for piece in fields_of(pieces)):
@@ -211,7 +210,8 @@ def _check(pieces: Pieces, names: Sequence[str]) -> None:
     if not fits.all():
         raise UnclearError(f"no template reads the parts of these names; {template} does not")
     if re.search(
-        r"(?<![0-9}.])(\{\w+:d\}|0|[1-9][0-9]*)\.\{\w+:0?[0-9]*d\}(?!\.[0-9{])", template
+        r"(?<![0-9}.])(\{\w+:d\}|0|[1-9][0-9]*)\.\{(?!wavelength)\w+:0?[0-9]*d\}(?!\.[0-9{])",
+        template,
     ) or (re.search(r"(?<![0-9}.])\{\w+:d\}\.[0-9]+(?!\.[0-9{])", template)):
         raise UnclearError(_DOT)
 

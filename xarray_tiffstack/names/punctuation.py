@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from xarray_tiffstack.names.vocabulary import LONG_DYE, MONTHS
+from xarray_tiffstack.names.vocabulary import LASERS, LONG_DYE, MONTHS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,14 +41,19 @@ DURATION = re.compile(
 TIME_OF_DAY = re.compile(
     rf"(?<![0-9])(?P<h>{_HOUR})(?P<sep>[-_.])(?P<m>[0-5][0-9])(?P=sep)(?P<s>[0-5][0-9])(?![0-9])"
 )
-# Digits with a unit or an equals sign have a decimal point; elsewhere dots may part words.
+# Digits with a unit or an equals sign have a decimal point, where dots do not part words too;
+# elsewhere dots may part numbers. A wavelength has none.
+_UNIT = "(?:[uµμ]m|mm|[mu]?s|m?sec|min|hr?|deg|x|[munp]M|k?V|K|C)(?![A-Za-z])"
 _MEASURED = re.compile(
-    r"(?<![0-9.,])([0-9]+)([.,p])(?=[0-9]+(?:[uµμnm]m|[mu]?s|m?sec|min|hr?|deg|x|[munp]M|k?V|K|C)"
-    r"(?![A-Za-z]))|(?<==)(-?[0-9]+)(\.)(?=[0-9]+(?![0-9.]))"
+    rf"(?<![0-9.,])(?<!C)(0|[1-9][0-9]*|[0-9]+(?=[,p]))([.,p])(?=[0-9]+{_UNIT})"
+    r"|(?<==)(-?(?:0|[1-9][0-9]*))(\.)(?=[0-9]+(?![0-9.]|nm))|(?<![0-9.,])([0-9]+)([,p])(?=[0-9]+nm)"
+)
+_MEASURED_AMONG_DOTS = re.compile(
+    rf"(?<=[xyzXYZ])(-?[0-9]+)(\.)(?=[0-9]+[uµμm]m(?![A-Za-z]))|(?<![0-9.,])([0-9]+)([,p])(?=[0-9]+{_UNIT})"
 )
 _SIGNED = re.compile(r"([-+]?[0-9]+)(\.)(?=[0-9]+(?![0-9.]))")
 DECIMAL_POINT = re.compile(r"(?<![0-9.])(0|[1-9][0-9]*)(\.)(?=[0-9])")
-PARTING_POINT = re.compile(r"[^0-9\n]\.|\.[^0-9\n]|(?<![0-9])0[0-9]+\.[0-9]|[0-9]\.[0-9]+\.[0-9]")
+_PARTING_POINT = re.compile(r"[^0-9\n]\.|\.[^0-9\n]|(?<![0-9])0[0-9]+\.[0-9]|[0-9]\.[0-9]+\.[0-9]")
 _SIGN = re.compile(r"(?:(?<=[_=/(\[,])|^)-(?=[0-9])|(?<![0-9+])\+(?=[0-9])", re.MULTILINE)
 _GLUED = re.compile(r"([^\W\d_]+)(-?)(?=[0-9+])")
 
@@ -87,7 +93,8 @@ def protected(joined: str) -> str:
         joined = kind.sub(lambda found: found[0].translate(_IN_NUMBERS), joined)
     if re.search(r"\+[0-9]+\.[0-9]", joined):  # signs are written, so dots are decimal points
         joined = with_points(joined, _SIGNED)
-    return with_points(joined, _MEASURED)
+    parted = re.search(r"[^\W\d_]\.|\.[^\W\d_]", joined)
+    return with_points(joined, _MEASURED_AMONG_DOTS if parted else _MEASURED)
 
 
 def with_points(joined: str, kind: re.Pattern[str] = DECIMAL_POINT) -> str:
@@ -122,6 +129,13 @@ def _moment(text: str) -> list[int]:
     )
 
 
+def may_be_decimals(joined: str) -> bool:
+    """Whether dots between digits may be decimal points: none parts words, or a wavelength."""
+    fractions = {found[1] for found in re.finditer(r"(?<![0-9.])[0-9]+\.([0-9]+)", joined)}
+    lasers = len(fractions) > 1 and all(int(text[:9]) in LASERS for text in fractions)
+    return bool(DECIMAL_POINT.search(joined)) and not _PARTING_POINT.search(joined) and not lasers
+
+
 def _has_times_of_day(joined: str) -> bool:
     """Whether 14-30-05 is a time in these names, and not three numbers that count."""
     found = {match.group("h", "m", "s") for match in TIME_OF_DAY.finditer(joined)}
@@ -140,9 +154,13 @@ def with_signs(joined: str) -> list[str]:
         flags=re.IGNORECASE,
     )
     # After letters "-" parts words (t-1, t-2), unless only some names have it (t1, t-1).
-    glued = set(_GLUED.findall(joined))
-    signs = {word for word, sign in glued if sign} & {word for word, sign in glued if not sign}
-    signs |= {word for word, sign in glued if sign and word + "+".translate(_IN_NUMBERS) in joined}
+    glued = Counter(_GLUED.findall(joined))
+    lines = joined.count("\n") + 1
+    signs = {w for w, sign in glued if sign and 0 < glued[w, ""] <= lines - glued[w, "-"]}
+    if PLUS in joined:  # where signs are written, "-" is one, too
+        signs |= {
+            word for word, sign in glued if sign and (word in [*"xyzXYZ"] or word + PLUS in joined)
+        }
     if signs:
         signed = _GLUED.sub(
             lambda found: found[1] + (found[2] and (_MINUS if found[1] in signs else "-")), joined

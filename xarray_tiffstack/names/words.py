@@ -329,7 +329,8 @@ def _speak_of_plates(line: str, words: list[_Word], place: int) -> bool:
     if len({text[:1] for text in texts}) > 1 or not is_marker(texts[0][:1]):
         return _PLATE.search(line) is not None
     behind = words[place + 1][0] if place + 1 < len(words) else []
-    return any(map(_PLACE.fullmatch, behind))
+    counted = _count_alike(plain(texts)) and not any(text[0] in "wW" for text in behind)
+    return not counted and any(map(_PLACE.fullmatch, behind))
 
 
 def _wells(field: Field, *, plate: bool) -> Pieces:
