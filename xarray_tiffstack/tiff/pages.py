@@ -124,5 +124,5 @@ def _table(chain: Chain, meaning: Meaning, broken: int) -> Table:
     tightest = meaning.tightest[kinds]
     data[tightest != 1] = ENCODED
     data[order == ABSENT] = MISSING
-    alike = bool((kinds == chain.which[0]).all())
+    alike = len(chain.kinds) == 1 or bool((kinds == chain.which[0]).all())
     return Table(meaning, chain.ifds[order], data, tightest, alike, broken)
