@@ -299,6 +299,16 @@ def test_alike_files_are_understood_alike(tmp_path: Path) -> None:
             assert_holds(path, tuple(spelled[a] for a in axes), pages(*shape))
 
 
+def test_the_first_page_tells_of_which_kind_a_file_is(tmp_path: Path) -> None:
+    """Two files whose directories are all of one size, and whose texts differ in the first."""
+    other = {"description": "ImageJ=1.53\nimages=6\nframes=1\nslices=1\n"}
+    for frames, slices in ((2, 3), (3, 2)):
+        text = f"ImageJ=1.53\nimages=6\nframes={frames}\nslices={slices}\n"
+        path = tmp_path / f"{frames}.tif"
+        write_pages(path, pages(6, Y, X), {"description": text}, other)
+        assert_holds(path, ("time", "z", "y", "x"), pages(frames, slices, Y, X))
+
+
 # --- Told when a folder is opened
 
 

@@ -116,6 +116,7 @@ class Chain:
         """Offset of each directory."""
         self.blocks = list(blocks.values())
         self.first: Tags = {}
+        """Tags of the first page."""
         self.kinds: list[Hashable] = []
         """What the directories say of how pixels are stored, each different saying once."""
         self.which = np.zeros(len(blocks), np.int64)
@@ -161,7 +162,7 @@ class Chain:
         second = -1
         for k in [*np.flatnonzero(~alike).tolist(), *([1] if len(self) > 1 else [])]:
             tags = tags_of(self.file, self.blocks[k])
-            self.first = self.first or tags
+            self.first = tags if k == 0 else self.first
             stored = tuple(
                 (code, tag if tag[1] == 1 else (*tag[:2], value_of(self.file, tag)))
                 for code, tag in tags.items()
@@ -174,6 +175,8 @@ class Chain:
                 if count == 1 and 0 < size <= len(value):
                     number = value[:size]
                     self.starts[k] = min(int.from_bytes(number, self.file.format.endian), 2**60)
+        if alike.any() and alike[0]:
+            self.first = tags_of(self.file, self.blocks[0])
         self.which[alike] = second
         self.kinds = list(known)
 

@@ -60,10 +60,9 @@ class Table:
         if stored.size:
             file.check(int(stored.min()), 0)
             file.check(int(stored.max()), self.page_nbytes)
-        size = file.size
         for k in np.flatnonzero(offsets == ENCODED).tolist() if self.ifds.size else ():
-            if found := segments(file, int(self.ifds[k])):
-                size = check_segments(file, *found)
+            found = segments(file, int(self.ifds[k]))
+            size = check_segments(file, *found) if found else file.size
             if self.page_nbytes > size * int(self.tightest[k]):
                 raise too_large(file, self.page_nbytes, size)
 
@@ -125,5 +124,5 @@ def _table(chain: Chain, meaning: Meaning, broken: int) -> Table:
     tightest = meaning.tightest[kinds]
     data[tightest != 1] = ENCODED
     data[order == ABSENT] = MISSING
-    alike = bool((kinds == chain.which[0]).all())
+    alike = len(chain.kinds) == 1 or bool((kinds == chain.which[0]).all())
     return Table(meaning, chain.ifds[order], data, tightest, alike, broken)

@@ -118,11 +118,11 @@ class Region:
     @cached_property
     def adjoining(self) -> range | None:
         """The lines that are wanted of a page, where they are entire and follow each other."""
-        first = self.page_picks[0] if self.across else range(1)
-        rest = [(pick, n) for pick, n in zip(self.page_picks, self.page_shape, strict=True)]
+        partly = 1 if self.across else 0  # of the outermost axis a part may be wanted
+        first = self.page_picks[0] if partly else range(1)
         if not isinstance(first, range) or (first.step != 1 and len(first) > 1):
             return None
-        for pick, n in rest[1 if self.across else 0 :]:
+        for pick, n in zip(self.page_picks[partly:], self.page_shape[partly:], strict=True):
             if not isinstance(pick, range) or pick != range(n):
                 return None
         lines = math.prod(self.page_shape[1 : self.across])
@@ -134,8 +134,10 @@ class Region:
         length = len(self.adjoining) * self.line_nbytes
         starts = offsets + self.adjoining.start * self.line_nbytes
         flat = view.reshape(-1).view(np.uint8)
-        edges = np.flatnonzero(starts[1:] - starts[:-1] != length) + 1
-        for first, last in pairwise([0, *edges.tolist(), len(starts)]):
+        edges = [0, len(starts)]
+        if len(starts) > 1:
+            edges[1:1] = (np.flatnonzero(np.diff(starts) != length) + 1).tolist()
+        for first, last in pairwise(edges):
             run = flat[first * length : last * length]
             if self.dtype.isnative:
                 self.file.into(int(starts[first]), run)
