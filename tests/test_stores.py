@@ -80,12 +80,20 @@ def test_nothing_that_others_wrote_is_deleted(finished, tmp_path, name):
     to_ome_zarr(dataset(raw), store, levels=1, overwrite=True)
 
 
-def test_a_store_of_an_earlier_version_is_replaced(finished, tmp_path):
+def test_a_store_of_an_earlier_version_is_resumed_and_replaced(finished, tmp_path):
     raw, made = finished
     store = tmp_path / "a.zarr"
     shutil.copytree(made, store)
     for name in ("images", "names", "settings"):
         del zarr.open_group(store / "tiffstack").attrs[name]
+    root: Any = zarr.open_group(store, use_consolidated=False)
+    notes = root.attrs["tiffstack"]
+    del notes["settings"]["method"]
+    notes["settings"]["labels"] = "of the attributes that it wrote"
+    root.attrs["tiffstack"] = notes
+    zarr.open_array(store / "tiffstack/pass0/entries")[0, 1] = np.nan
+    assert by_file(dataset(raw), store, levels=2).written == 1
+    assert verify(dataset(raw), store).ok
     assert by_file(dataset(raw), store, levels=2).written == 0
     (store / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="notes"):

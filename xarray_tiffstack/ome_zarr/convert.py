@@ -24,7 +24,7 @@ from xarray_tiffstack.ome_zarr.settings import (
     make_settings,
     settings_like,
 )
-from xarray_tiffstack.ome_zarr.store import Store, read_notes
+from xarray_tiffstack.ome_zarr.store import Store, differing, read_notes
 from xarray_tiffstack.ome_zarr.verification import verify_store
 from xarray_tiffstack.ome_zarr.writer import run
 
@@ -155,8 +155,9 @@ def verify(
         raise ValueError(f"{store} is not complete; convert again to complete it, then verify")
     settings = Settings(**notes["settings"])
     collection = collect(ds, settings.voxel_size)
-    if differing := settings.differing(settings_like(collection, settings)):
-        raise ValueError(f"{store} was made from something else: other {', '.join(differing)}")
+    wanted = Plan(collection, settings_like(collection, settings))
+    if names := differing(wanted, settings, target):
+        raise ValueError(f"{store} was made from something else: other {', '.join(names)}")
     made = Store(Plan(collection, settings), target)
     made.notes = notes
     made.open("r")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
 
     from xarray_tiffstack.ome_zarr.images import Image, Slot
+    from xarray_tiffstack.ome_zarr.pixels import Target
     from xarray_tiffstack.ome_zarr.plan import Plan
 
 XML = "OME/METADATA.ome.xml"
@@ -199,3 +200,42 @@ class Documents:
             for image, level in self.plan.places if levels else ():
                 zarr.consolidate_metadata(self.root.store, path=image.group(level))
             self.root = zarr.consolidate_metadata(self.root.store)
+
+
+def extends(
+    documents: Documents, target: Target, image: Image, level: int, time: str | None = None
+) -> bool:
+    """Whether the labels of a level of the store are those of a plan, or begin them along time.
+
+    Numbers may differ in their last digits, and attributes other than units: other versions of this
+    program wrote other ones.
+    """
+    try:
+        old = xr.open_zarr(target, group=image.group(level), chunks=None, consolidated=False)
+    except FileNotFoundError:  # another image began later
+        return False
+    old, new = old.drop_vars("image").load(), documents.labels(image, level)
+    kinds = [{n: (v.dims, _kind(v.dtype)) for n, v in ds.variables.items()} for ds in (old, new)]
+    if kinds[0] != kinds[1]:
+        return False
+    moving = {"present"}
+    if time is not None and time in old.sizes:
+        if old.sizes[time] > new.sizes[time]:
+            return False
+        new = new.isel({time: slice(old.sizes[time])})
+        moving |= {str(n) for n, v in new.variables.items() if time in v.dims and n != time}
+    return all(_alike(old[n], new[n]) for n in new.variables if n not in moving)
+
+
+def _alike(old: xr.DataArray, new: xr.DataArray) -> bool:
+    """Whether labels are the same but for their last digits."""
+    if old.shape != new.shape or old.attrs.get("units") != new.attrs.get("units"):
+        return False
+    if new.dtype.kind == "f":
+        return np.allclose(old.values, new.values, rtol=1e-9, equal_nan=True)
+    return bool((old.values == new.values).all())
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    """Kind of a type; text is one kind, however it is kept."""
+    return "text" if dtype.kind in "OTU" else dtype.kind

@@ -6,11 +6,10 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import xarray as xr
 import zarr
 
 from xarray_tiffstack.ome_zarr import place
-from xarray_tiffstack.ome_zarr.documents import Documents
+from xarray_tiffstack.ome_zarr.documents import Documents, extends
 from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.journal import FIELDS, path_of
 from xarray_tiffstack.ome_zarr.lock import locked
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     import os
 
     import numpy as np
+    import xarray as xr
 
-    from xarray_tiffstack.ome_zarr.images import Image
     from xarray_tiffstack.ome_zarr.pixels import Target
     from xarray_tiffstack.ome_zarr.plan import Block
 
@@ -102,7 +101,7 @@ def grow(plan: Plan, target: Target) -> tuple[Store, list[Block]] | None:
     store = Store(plan, target)
     store.notes = notes
     store.remember(growing=True)
-    if not all(_extends(store.documents, target, *at, time) for at in plan.places):
+    if not all(extends(store.documents, target, *at, time) for at in plan.places):
         return None
     _lengthen(store, plan, bool(notes.get("growing")))
     store.open()
@@ -129,23 +128,3 @@ def _lengthen(store: Store, plan: Plan, growing: bool) -> None:
     for image, level in plan.places:
         pixels: Any = root[f"{image.group(level)}/image"]
         pixels.resize(tuple(plan.settings.shape(level).values()))
-
-
-def _extends(documents: Documents, target: Target, image: Image, level: int, time: str) -> bool:
-    """Whether a level of the store is the beginning of what it shall become."""
-    try:
-        old = xr.open_zarr(target, group=image.group(level), chunks=None, consolidated=False)
-    except FileNotFoundError:  # another image began later
-        return False
-    old, new = old.drop_vars("image").load(), documents.labels(image, level)
-    kinds = [{n: (v.dims, _kind(v.dtype)) for n, v in ds.variables.items()} for ds in (old, new)]
-    if kinds[0] != kinds[1] or old.sizes.get(time, 0) > new.sizes.get(time, 0):
-        return False
-    moving = [n for n, v in new.variables.items() if time in v.dims and n != time]
-    new = new.isel({time: slice(old.sizes[time])}) if time in old.sizes else new
-    return bool(old.drop_vars(moving).drop_attrs().equals(new.drop_vars(moving).drop_attrs()))
-
-
-def _kind(dtype: np.dtype[Any]) -> str:
-    """Kind of a type; text is one kind, however it is kept."""
-    return "text" if dtype.kind in "OTU" else dtype.kind

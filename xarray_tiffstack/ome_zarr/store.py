@@ -20,11 +20,11 @@ import zarr
 from xarray_tiffstack.messages import first_lines
 from xarray_tiffstack.ome_zarr import metadata as ngff
 from xarray_tiffstack.ome_zarr import place
-from xarray_tiffstack.ome_zarr.documents import XML, Documents
+from xarray_tiffstack.ome_zarr.documents import XML, Documents, extends
 from xarray_tiffstack.ome_zarr.journal import NOTES, Journal, finished
 from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target, put
 from xarray_tiffstack.ome_zarr.results import Failure, count
-from xarray_tiffstack.ome_zarr.settings import Settings
+from xarray_tiffstack.ome_zarr.settings import WORDS, Settings
 from xarray_tiffstack.ome_zarr.source import Source
 from xarray_tiffstack.ome_zarr.writer import Levels, Writer
 
@@ -51,6 +51,16 @@ def read_notes(target: Target) -> dict[str, Any] | None:
         except (FileNotFoundError, ValueError):
             own = None
         return {"state": "writing", "settings": own} if own else {"state": "damaged"}
+
+
+def differing(plan: Plan, stored: Settings, target: Target) -> list[str]:
+    """Say in a user's words which settings of a store are not those of a plan."""
+    names = stored.differing(plan.settings)
+    if names == [WORDS["labels"]]:  # of another version, which wrote other attributes?
+        documents = Documents(replace(plan, settings=stored), "")
+        if all(extends(documents, target, image, 0) for image in plan.images):
+            return []
+    return names
 
 
 class Store:
@@ -85,7 +95,7 @@ class Store:
         reason = "it was not written by to_ome_zarr"
         if "settings" in notes:
             stored = Settings(**notes["settings"])
-            names = stored.differing(self.plan.settings)
+            names = differing(self.plan, stored, self.target)
             if not names and not (overwrite and notes["state"] == "complete"):
                 self.plan = replace(self.plan, settings=stored)
                 todo, changed = self._resume(notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,7 +18,7 @@ from xarray_tiffstack.ome_zarr.pixels import met
 from xarray_tiffstack.ome_zarr.progress import bar
 from xarray_tiffstack.ome_zarr.results import Difference, VerifyResult
 from xarray_tiffstack.ome_zarr.source import without_broken
-from xarray_tiffstack.ome_zarr.writer import run, summed
+from xarray_tiffstack.ome_zarr.writer import PROCESSORS, run, summed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +56,7 @@ def verify_store(
         for block, differences in done:
             found[block] = differences
             advance(plan.nbytes(block))
-    checked, wrong = _recheck(store, recheck) if recheck is not None else (0, {})
+    checked, wrong = _recheck(store, recheck, workers) if recheck is not None else (0, {})
     for slot, difference in wrong.items():
         for block in plan.blocks:
             if block.step == 0 and slot in plan.slots_of(block):
@@ -147,7 +148,9 @@ class _Checker:
         return None if same else "other pixels"
 
 
-def _recheck(store: Store, recheck: Recheck) -> tuple[int, dict[Slot, Difference]]:
+def _recheck(
+    store: Store, recheck: Recheck, workers: int | None
+) -> tuple[int, dict[Slot, Difference]]:
     """Read files a second way, and compare with what is stored: how many, and what differs."""
     plan, collection = store.plan, store.plan.collection
     failed = {failure["path"] for failure in store.notes.get("failed", ())}
@@ -158,19 +161,23 @@ def _recheck(store: Store, recheck: Recheck) -> tuple[int, dict[Slot, Difference
         for slot in plan.slots_of(block)
     }
     readable = [slot for slot in images if ", ".join(plan.paths([slot])) not in {"", *failed}]
-    opened: dict[str, xr.DataArray] = {}
-    found: dict[Slot, Difference] = {}
     drawn = random.sample(readable, min(len(readable), RECHECKED))
-    for slot in drawn:
-        names, path = tuple(plan.paths([slot])), images[slot].group(0)
-        if path not in opened:
-            opened[path] = xr.open_zarr(
-                store.target, group=path, consolidated=False, chunks=None
-            )["image"]  # fmt: skip
+    stored = {
+        path: xr.open_zarr(store.target, group=path, consolidated=False, chunks=None)["image"]
+        for path in {images[slot].group(0) for slot in drawn}
+    }
+
+    def check(slot: Slot) -> str | None:
         at = dict(zip(collection.slot_dims, slot, strict=True))
-        pixels = opened[path].isel(at, missing_dims="ignore")
+        pixels = stored[images[slot].group(0)].isel(at, missing_dims="ignore")
         pixels = pixels.transpose(*(d for d in collection.dims if d in pixels.dims))
-        paths = [os.path.join(collection.source, name) for name in names]
-        if reason := recheck(paths, pixels):
-            found[slot] = Difference(", ".join(names), names, reason)
-    return len(drawn), found
+        return recheck([os.path.join(collection.source, p) for p in plan.paths([slot])], pixels)
+
+    with ThreadPoolExecutor(workers or PROCESSORS) as pool:
+        reasons = zip(drawn, pool.map(check, drawn), strict=True)
+        names = {slot: tuple(plan.paths([slot])) for slot in drawn}
+        return len(drawn), {
+            slot: Difference(", ".join(names[slot]), names[slot], reason)
+            for slot, reason in reasons
+            if reason
+        }
