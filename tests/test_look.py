@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 import imagecodecs
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ import tifffile
 import xarray as xr
 from conftest import SHAPE, pixels, reference_name, write, write_acquisition
 
+from xarray_tiffstack.cli import main
 from xarray_tiffstack.demo import demo
 from xarray_tiffstack.look.facts import facts, python_call
 from xarray_tiffstack.look.filemap import MOST, make_map
@@ -64,6 +68,19 @@ def test_pictures_are_the_planes(shared_acquisition: Path) -> None:
             read = tifffile.imread(shared_acquisition / reference_name(ch, stack))
             np.testing.assert_array_equal(picture.small, read[SHAPE[0] // 2])
             assert Path(picture.file).name == reference_name(ch, stack)
+
+
+def test_the_maximum_is_taken_part_by_part(
+    shared_acquisition: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = opened(shared_acquisition)
+    expected = preview(ds, plane="max")
+    monkeypatch.setattr("xarray_tiffstack.look.planes.AT_A_TIME", 100)  # a plane at a time
+    parts = preview(ds, plane="max")
+    for row, again in zip(expected.pictures, parts.pictures, strict=True):
+        for one, other in zip(row, again, strict=True):
+            np.testing.assert_array_equal(one.small, other.small)
+    assert "scheduler" not in dask.config.config
 
 
 @pytest.mark.parametrize("plane", [0, 3, "max"])
@@ -397,3 +414,45 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
               for c, s in ((0, 0), (0, 7), (1, 0))]  # fmt: skip
     assert len(set(places)) == 3
     assert ds.image.max().compute() > 300
+
+
+def test_colours_of_samples(tmp_path: Path) -> None:
+    """Of red, green and blue samples, the overlaid picture is the picture."""
+    image = np.zeros((8, 8, 3), "uint8")
+    image[:4, :, 0] = image[:, :4, 1] = image[2:6, 2:6, 2] = 255
+    tifffile.imwrite(tmp_path / "a_t1.tif", image, photometric="rgb")
+    shown = preview(opened(tmp_path, pattern="a_t{t:d}.tif"), contrast=(0, 255))
+    (overlaid,) = shown.overlaid
+    assert overlaid is not None
+    assert ((overlaid > 128) == (image > 128)).all()
+
+
+# --- the commands -----------------------------------------------------------------------------
+
+
+def test_preview_from_the_shell(
+    acquisition: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (acquisition / reference_name(2, 3)).unlink()
+    page = tmp_path / "page.html"
+    options = ["--plane", "max", "--count", "2", "--contrast", "0,3000", "--voxel-size", "0.1"]
+    assert main(["preview", str(acquisition), str(page), *options]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["14 of 15 files are there; 1 is missing.", str(page)]
+    text = check_asks_for_nothing(page.read_text(encoding="utf-8")).text
+    assert "voxel_size=0.1)" in text
+    assert "the maximum along z, of 4" in text
+    assert main(["preview", str(acquisition), str(page), "--along", "channel"]) == 1
+    assert main(["info", str(acquisition)]) == 0
+    assert "channel 642: stack 3" in capsys.readouterr().out
+
+
+def test_the_reader_of_a_pipe_may_leave(shared_acquisition: Path) -> None:
+    command = [sys.executable, "-m", "xarray_tiffstack", "info", str(shared_acquisition)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as done:
+        assert done.stdout is not None
+        assert done.stderr is not None
+        done.stdout.close()
+        said = done.stderr.read()
+    assert said == b""
+    assert done.returncode == 0

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import dask
 import numpy as np
 
 from xarray_tiffstack.look.facts import image_of
@@ -31,6 +30,7 @@ NO_FILE = "no file"  # problem of a plane that was never recorded
 SIDE = 192  # pixels of a picture's longer side
 SAMPLE = 200_000  # pixels of a plane that its histogram is made of
 LARGE = 2**24  # pixels of a plane above which only every second, third, ... row and column is read
+AT_A_TIME = 2**26  # bytes of a stack that are read at once, to take its maximum
 AT_ONCE = 4  # planes that are read at the same time
 PLATE_PICTURES = 400  # at most so many pictures of a plate
 PERCENT = (1.0, 99.8)  # of the pixels of a channel are black, and below full colour
@@ -216,10 +216,14 @@ def _pixels(part: xr.DataArray, plane: Plane) -> np.ndarray:
     """Read one plane, or the maximum of all; of a very large one every n-th row and column."""
     step = math.isqrt(max(0, part.sizes["y"] * part.sizes["x"] - 1) // LARGE) + 1
     part = part.isel(y=slice(None, None, step), x=slice(None, None, step))
-    if "z" in part.dims:
-        part = part.max("z") if plane == "max" else part.isel(z=int(plane))
-    with dask.config.set(scheduler="synchronous"):
-        return np.asarray(part.transpose("y", "x").values)
+    if "z" in part.dims and plane == "max":
+        planes = max(1, AT_A_TIME * part.sizes["z"] // max(part.nbytes, 1))
+        few = planes < max(part.chunksizes.get("z", (0,)))  # of a whole stack at once is too much
+        part = (part.chunk(z=planes) if few else part).max("z")
+    elif "z" in part.dims:
+        part = part.isel(z=int(plane))
+    # Not by dask's configuration, which all threads share.
+    return np.asarray(part.transpose("y", "x").compute(scheduler="synchronous").values)
 
 
 def _summary(pixels: np.ndarray, where: str, file: str) -> Picture:

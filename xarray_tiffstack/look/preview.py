@@ -91,7 +91,8 @@ class Preview:
         if self.contrast == "each":
             low, high = np.percentile(picture.small, PERCENT)
             limits = (float(low), float(high))
-        return coloured(picture.small, *limits, channel.colour)
+        pure = self.chosen.channel_dim == "sample"
+        return coloured(picture.small, *limits, channel.colour, pure=pure)
 
     @cached_property
     def overlaid(self) -> list[np.ndarray | None]:
