@@ -149,7 +149,8 @@ def map_html(files: Files) -> str:
         ends = ""
     else:
         first, last = drawn.columns or ("", "")
-        ends = f"<p class=ts-note>From left to right: {escape(first)} to {escape(last)}."
+        ends = "<p class=ts-note>"
+        ends += f"From left to right: {escape(first)} to {escape(last)}." if first != last else ""
         ends += f" One square is {count(drawn.merged, 'file')}." if drawn.merged > 1 else ""
         ends += "</p>"
     kind = "ts-map ts-plate" if drawn.is_plate else "ts-map"

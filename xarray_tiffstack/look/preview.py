@@ -258,7 +258,8 @@ def _heads(ds: xr.Dataset, chosen: Selection) -> list[list[str]]:
         return []
     along = chosen.along
     labels = ds[along].values if along in ds.coords else range(ds.sizes[along])
-    heads = [[f"{along} {label_text(labels[i])}"] for i in chosen.columns]
+    unit = " µm" if along in voxel(ds) else ""
+    heads = [[f"{along} {label_text(labels[i])}{unit}"] for i in chosen.columns]
     times = clock(ds)
     if times is not None and times.dim == along:
         for head, i in zip(heads, chosen.columns, strict=True):
