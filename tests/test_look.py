@@ -86,7 +86,7 @@ def test_the_maximum_is_taken_part_by_part(
 @pytest.mark.parametrize("plane", [0, 3, "max"])
 def test_which_plane_is_said(shared_acquisition: Path, plane: Any) -> None:
     shown = preview(opened(shared_acquisition), plane=plane, count=2)
-    assert shown.chosen.columns == (0, 4)
+    assert shown.chosen.columns == ({"stack": 0}, {"stack": 4})
     read = pixels(9)
     expected = read.max(axis=0) if plane == "max" else read[plane]
     np.testing.assert_array_equal(shown.pictures[1][1].small, expected)
@@ -181,6 +181,18 @@ def test_one_broken_file_is_one_marked_picture(acquisition: Path) -> None:
                 np.testing.assert_array_equal(picture.small, pixels(row * 5 + stack)[2])
 
 
+def test_an_empty_file_is_one_marked_picture(acquisition: Path) -> None:
+    (acquisition / reference_name(1, 2)).write_bytes(b"")
+    with pytest.warns(UserWarning, match="empty"):
+        ds = opened(acquisition)
+    shown = preview(ds)
+    assert shown.verdict[0] == "14 of 15 files are there; 1 is empty."
+    problems = {(c, s): p.problem for c, row in enumerate(shown.pictures)
+                for s, p in enumerate(row) if p.problem}  # fmt: skip
+    assert list(problems) == [(1, 2)]
+    assert "is empty, or cannot be read" in problems[1, 2]
+
+
 def test_states_of_files(acquisition: Path) -> None:
     write(acquisition / reference_name(0, 3), 3, shape=(3, 6, 8))
     ds = opened(acquisition, validate="headers")
@@ -243,7 +255,7 @@ def test_plate(tmp_path: Path) -> None:
             write(tmp_path / f"{well}_f{field}.tif", 2 * i + field, shape=(6, 8))
     (tmp_path / "G02_f2.tif").unlink()
     shown = preview(opened(tmp_path, pattern="{well}_f{field:d}.tif"))
-    assert shown.wells == [(1, 1), (1, 10), (6, 1)]
+    assert shown.chosen.wells == ((1, 1), (1, 10), (6, 1))
     drawn = make_map(shown.files)  # type: ignore[arg-type]
     assert (len(drawn.rows), len(drawn.columns)) == (8, 12)
     states = {
@@ -393,7 +405,7 @@ def test_of_a_store_of_positions_and_of_a_plate(tmp_path: Path) -> None:
         part.tiffstack.to_ome_zarr(tmp_path / name, progress=False)
         back = open_store(tmp_path / name).transpose(*part.image.dims, ...)
         np.testing.assert_array_equal(back.image.values, part.image.values)
-        assert preview(back).chosen.is_plate == (name == "plate")
+        assert bool(preview(back).chosen.wells) == (name == "plate")
 
 
 # --- demo -------------------------------------------------------------------------------------
