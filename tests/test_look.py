@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 import imagecodecs
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ import tifffile
 import xarray as xr
 from conftest import SHAPE, pixels, reference_name, write, write_acquisition
 
+from xarray_tiffstack.cli import main
 from xarray_tiffstack.demo import demo
 from xarray_tiffstack.look.facts import facts, python_call
 from xarray_tiffstack.look.filemap import MOST, make_map
@@ -66,10 +70,23 @@ def test_pictures_are_the_planes(shared_acquisition: Path) -> None:
             assert Path(picture.file).name == reference_name(ch, stack)
 
 
+def test_the_maximum_is_taken_part_by_part(
+    shared_acquisition: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = opened(shared_acquisition)
+    expected = preview(ds, plane="max")
+    monkeypatch.setattr("xarray_tiffstack.look.planes.AT_A_TIME", 100)  # a plane at a time
+    parts = preview(ds, plane="max")
+    for row, again in zip(expected.pictures, parts.pictures, strict=True):
+        for one, other in zip(row, again, strict=True):
+            np.testing.assert_array_equal(one.small, other.small)
+    assert "scheduler" not in dask.config.config
+
+
 @pytest.mark.parametrize("plane", [0, 3, "max"])
 def test_which_plane_is_said(shared_acquisition: Path, plane: Any) -> None:
     shown = preview(opened(shared_acquisition), plane=plane, count=2)
-    assert shown.chosen.columns == (0, 4)
+    assert shown.chosen.columns == ({"stack": 0}, {"stack": 4})
     read = pixels(9)
     expected = read.max(axis=0) if plane == "max" else read[plane]
     np.testing.assert_array_equal(shown.pictures[1][1].small, expected)
@@ -164,6 +181,18 @@ def test_one_broken_file_is_one_marked_picture(acquisition: Path) -> None:
                 np.testing.assert_array_equal(picture.small, pixels(row * 5 + stack)[2])
 
 
+def test_an_empty_file_is_one_marked_picture(acquisition: Path) -> None:
+    (acquisition / reference_name(1, 2)).write_bytes(b"")
+    with pytest.warns(UserWarning, match="empty"):
+        ds = opened(acquisition)
+    shown = preview(ds)
+    assert shown.verdict[0] == "14 of 15 files are there; 1 is empty."
+    problems = {(c, s): p.problem for c, row in enumerate(shown.pictures)
+                for s, p in enumerate(row) if p.problem}  # fmt: skip
+    assert list(problems) == [(1, 2)]
+    assert "is empty, or cannot be read" in problems[1, 2]
+
+
 def test_states_of_files(acquisition: Path) -> None:
     write(acquisition / reference_name(0, 3), 3, shape=(3, 6, 8))
     ds = opened(acquisition, validate="headers")
@@ -226,7 +255,7 @@ def test_plate(tmp_path: Path) -> None:
             write(tmp_path / f"{well}_f{field}.tif", 2 * i + field, shape=(6, 8))
     (tmp_path / "G02_f2.tif").unlink()
     shown = preview(opened(tmp_path, pattern="{well}_f{field:d}.tif"))
-    assert shown.wells == [(1, 1), (1, 10), (6, 1)]
+    assert shown.chosen.wells == ((1, 1), (1, 10), (6, 1))
     drawn = make_map(shown.files)  # type: ignore[arg-type]
     assert (len(drawn.rows), len(drawn.columns)) == (8, 12)
     states = {
@@ -376,7 +405,7 @@ def test_of_a_store_of_positions_and_of_a_plate(tmp_path: Path) -> None:
         part.tiffstack.to_ome_zarr(tmp_path / name, progress=False)
         back = open_store(tmp_path / name).transpose(*part.image.dims, ...)
         np.testing.assert_array_equal(back.image.values, part.image.values)
-        assert preview(back).chosen.is_plate == (name == "plate")
+        assert bool(preview(back).chosen.wells) == (name == "plate")
 
 
 # --- demo -------------------------------------------------------------------------------------
@@ -397,3 +426,45 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
               for c, s in ((0, 0), (0, 7), (1, 0))]  # fmt: skip
     assert len(set(places)) == 3
     assert ds.image.max().compute() > 300
+
+
+def test_colours_of_samples(tmp_path: Path) -> None:
+    """Of red, green and blue samples, the overlaid picture is the picture."""
+    image = np.zeros((8, 8, 3), "uint8")
+    image[:4, :, 0] = image[:, :4, 1] = image[2:6, 2:6, 2] = 255
+    tifffile.imwrite(tmp_path / "a_t1.tif", image, photometric="rgb")
+    shown = preview(opened(tmp_path, pattern="a_t{t:d}.tif"), contrast=(0, 255))
+    (overlaid,) = shown.overlaid
+    assert overlaid is not None
+    assert ((overlaid > 128) == (image > 128)).all()
+
+
+# --- the commands -----------------------------------------------------------------------------
+
+
+def test_preview_from_the_shell(
+    acquisition: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (acquisition / reference_name(2, 3)).unlink()
+    page = tmp_path / "page.html"
+    options = ["--plane", "max", "--count", "2", "--contrast", "0,3000", "--voxel-size", "0.1"]
+    assert main(["preview", str(acquisition), str(page), *options]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["14 of 15 files are there; 1 is missing.", str(page)]
+    text = check_asks_for_nothing(page.read_text(encoding="utf-8")).text
+    assert "voxel_size=0.1)" in text
+    assert "the maximum along z, of 4" in text
+    assert main(["preview", str(acquisition), str(page), "--along", "channel"]) == 1
+    assert main(["info", str(acquisition)]) == 0
+    assert "channel 642: stack 3" in capsys.readouterr().out
+
+
+def test_the_reader_of_a_pipe_may_leave(shared_acquisition: Path) -> None:
+    command = [sys.executable, "-m", "xarray_tiffstack", "info", str(shared_acquisition)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as done:
+        assert done.stdout is not None
+        assert done.stderr is not None
+        done.stdout.close()
+        said = done.stderr.read()
+    assert said == b""
+    assert done.returncode == 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
@@ -231,3 +234,17 @@ def test_many_chunks_over_one_connection(server: Server) -> None:
         assert answer.status == (404 if key == "nothing" else 200)
         assert connection.sock is not None
     connection.close()
+
+
+def test_from_the_shell(large: Path) -> None:
+    command = [sys.executable, "-m", "xarray_tiffstack", "serve", str(large)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        url = running.stdout.readline().split()[0]
+        ways = [running.stdout.readline() for _ in range(6)]
+        assert fetch(f"{url}/zarr.json")[0] == 200
+        assert url.endswith("/raw.zarr")
+        assert f'xarray.open_zarr("{url}", group="0")' in ways[4]
+        assert ways[5].split()[2] == "ssh"
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=20) == 0

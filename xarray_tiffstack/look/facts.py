@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xarray_tiffstack.look.files import source_of
+from xarray_tiffstack.look.image import image_of, source_of
 from xarray_tiffstack.look.store import is_store
 from xarray_tiffstack.look.words import count, duration, in_bytes, label_text, ranges, seconds
 
@@ -52,14 +52,6 @@ class Clock:
             f"next, not {duration(usual)}"
             for i in odd
         ]
-
-
-def image_of(ds: xr.Dataset) -> xr.DataArray:
-    """Find the variable that holds the pixels, whatever it was renamed to."""
-    images = [v for v in ds.data_vars.values() if {"y", "x"} <= set(v.dims)]
-    if "image" in ds.data_vars or not images:
-        return ds["image"]
-    return images[0]
 
 
 def clock(ds: xr.Dataset) -> Clock | None:

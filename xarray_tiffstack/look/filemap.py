@@ -48,9 +48,8 @@ class Map:
 
 def make_map(files: Files) -> Map:
     """Lay the files out: the longest dimension from left to right, of plates rows and columns."""
-    wells = plate.places(files.labels["well"]) if "well" in files.labels else None
-    if wells is not None:
-        return _plate(files, wells)
+    if files.wells:
+        return _plate(files)
     shape: tuple[int, ...] = files.paths.shape or (1,)
     names = list(files.labels)
     lengths = [0 if names[i : i + 1] == ["channel"] else n for i, n in enumerate(shape)]
@@ -96,16 +95,20 @@ def _row_name(files: Files, group: np.ndarray, others: Sequence[str]) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
-def _plate(files: Files, wells: Sequence[tuple[int, int]]) -> Map:
+def _plate(files: Files) -> Map:
     """Lay the wells out as they lie on the plate."""
-    axis = list(files.labels).index("well")
-    slots = np.moveaxis(np.arange(files.paths.size).reshape(files.paths.shape), axis, 0)
-    squares = {well: _square(files, slots[i].ravel()) for i, well in enumerate(wells)}
-    height, width = plate.shape(wells)
+    slots = np.arange(files.paths.size).reshape(files.paths.shape)
+    each = {
+        place: slots[tuple(at.get(name, slice(None)) for name in files.labels)].ravel()
+        for place, at in files.wells.items()
+    }
+    squares = {place: _square(files, of_well) for place, of_well in each.items()}
+    height, width = plate.shape(list(each))
     rows: list[tuple[str, list[Square | None]]] = [
         (plate.letters(r), [squares.get((r, c)) for c in range(width)]) for r in range(height)
     ]
-    return Map(rows, [str(c + 1) for c in range(width)], slots[0].size, is_plate=True)
+    merged = len(next(iter(each.values())))
+    return Map(rows, [str(c + 1) for c in range(width)], merged, is_plate=True)
 
 
 def _square(files: Files, slots: np.ndarray) -> Square:
@@ -149,7 +152,8 @@ def map_html(files: Files) -> str:
         ends = ""
     else:
         first, last = drawn.columns or ("", "")
-        ends = f"<p class=ts-note>From left to right: {escape(first)} to {escape(last)}."
+        ends = "<p class=ts-note>"
+        ends += f"From left to right: {escape(first)} to {escape(last)}." if first != last else ""
         ends += f" One square is {count(drawn.merged, 'file')}." if drawn.merged > 1 else ""
         ends += "</p>"
     kind = "ts-map ts-plate" if drawn.is_plate else "ts-map"

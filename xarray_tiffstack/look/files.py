@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from xarray_tiffstack.look.image import noted, source_of
+from xarray_tiffstack.look.plate import wells_of
 from xarray_tiffstack.look.words import in_bytes, label_text, ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import xarray as xr
+
+    from xarray_tiffstack.look.plate import Wells
 
 State: TypeAlias = Literal[
     "present", "missing", "empty", "short", "other size", "unreadable", "no longer there"
@@ -45,6 +49,8 @@ class Files:
     """Whether pixels of each slot are read from a file."""
     usual: int | None
     """Size that more than half of the files have, None where there is no such size."""
+    wells: Wells
+    """Where each well lies on its plate, and its position along the dimensions; empty elsewhere."""
 
     def are(self, state: State) -> np.ndarray:
         """Where files are in a state."""
@@ -170,24 +176,7 @@ def files_of(ds: xr.Dataset, *, sizes: bool = True) -> Files:
     if "present" in ds.variables and set(ds["present"].dims) <= set(path.dims):
         there = ds["present"].broadcast_like(ds["path"]).transpose(*path.dims)
         present = np.asarray(there.values == True)  # noqa: E712 - a new label of `reindex` is NaN
-    return Files(source, labels, paths, found, states, present, usual)
-
-
-def source_of(ds: xr.Dataset) -> str:
-    """Folder of the files, as the Dataset or its image remembers it."""
-    variables = [v.attrs["source"] for v in ds.data_vars.values() if "source" in v.attrs]
-    return str(ds.attrs.get("source") or (variables[0] if variables else ""))
-
-
-def noted(ds: xr.Dataset, name: str) -> list[str]:
-    """List that the Dataset keeps among its attributes as text, a line each item.
-
-    Stores that were made before hold lists.
-    """
-    items = ds.attrs.get(name, [])
-    if isinstance(items, str):
-        return items.split("\n")
-    return [str(item) for item in np.atleast_1d(items).tolist()]
+    return Files(source, labels, paths, found, states, present, usual, wells_of(ds))
 
 
 def _states(

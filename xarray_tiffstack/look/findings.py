@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xarray_tiffstack.look.facts import clock
-from xarray_tiffstack.look.files import noted
+from xarray_tiffstack.look.image import noted
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import xarray as xr
 
-from xarray_tiffstack.look.facts import SPACE, clock, image_of, voxel
+from xarray_tiffstack.look.facts import SPACE, clock, voxel
+from xarray_tiffstack.look.image import image_of
 from xarray_tiffstack.look.planes import channels_of, limits, read, select
 from xarray_tiffstack.look.skew import affine
 from xarray_tiffstack.look.store import is_store, open_store

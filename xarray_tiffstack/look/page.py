@@ -76,7 +76,7 @@ def finding_html(finding: Finding) -> str:
 def _film(shown: Preview) -> str:
     """Draw the pictures: a row for each channel, or for each channel a plate."""
     rows = list(zip(shown.chosen.channels, shown.pictures, shown.drawn, strict=True))
-    if shown.chosen.is_plate:
+    if shown.chosen.wells:
         plates = (
             f"<p>{_dot(c)}</p><div class=ts-film>{_plate(shown, p, d)}</div>" for c, p, d in rows
         )
@@ -109,7 +109,7 @@ def _row(head: str, shots: Iterable[str]) -> str:
 
 def _plate(shown: Preview, pictures: Sequence[Picture], drawn: Sequence[np.ndarray | None]) -> str:
     """Draw the wells where they lie, without the empty rim of the plate."""
-    wells = dict(zip(shown.wells, zip(pictures, drawn, strict=True), strict=True))
+    wells = dict(zip(shown.chosen.wells, zip(pictures, drawn, strict=True), strict=True))
     rows, columns = (sorted({well[i] for well in wells}) for i in (0, 1))
     across = range(columns[0], columns[-1] + 1)
     side = max(28, min(128, 900 // len(across) - 4))

@@ -14,19 +14,24 @@ if TYPE_CHECKING:
 GRAYS = 48  # steps of brightness; fewer make smaller files
 
 
-def coloured(small: np.ndarray, low: float, high: float, colour: str) -> np.ndarray:
-    """Colour a picture: black, the channel's colour at 3/4, and towards white at the end."""
+def coloured(
+    small: np.ndarray, low: float, high: float, colour: str, *, pure: bool = False
+) -> np.ndarray:
+    """Colour a picture: black, the channel's colour at 3/4, and towards white at the end.
+
+    Or, `pure`, the channel's colour at the end: red, green and blue add up to a photograph.
+    """
     span = high - low if high > low else 1.0
     level = np.clip((np.nan_to_num(small, nan=low) - low) / span, 0, 1)
     level = (level * (GRAYS - 1)).round().astype(np.uint8)
-    return np.asarray(ramp(colour)[level])
+    return np.asarray(ramp(colour, pure)[level])
 
 
-def ramp(colour: str) -> np.ndarray:
+def ramp(colour: str, pure: bool = False) -> np.ndarray:
     """Colours from dark to bright, (steps, 3), uint8."""
     full = np.array([int(colour[i : i + 2], 16) for i in (0, 2, 4)], float)
     level = np.linspace(0, 1, GRAYS)[:, None]
-    if full.min() == full.max():
+    if pure or full.min() == full.max():
         return np.asarray((level * full).round().astype(np.uint8))
     bright = full + (255 - full) * 0.6
     rising = np.minimum(level / 0.75, 1) * full

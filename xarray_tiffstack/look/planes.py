@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import dask
 import numpy as np
 
-from xarray_tiffstack.look.facts import image_of
+from xarray_tiffstack.look.image import image_of, plain
+from xarray_tiffstack.look.plate import wells_of
 from xarray_tiffstack.look.words import label_text
 from xarray_tiffstack.messages import one_of
 from xarray_tiffstack.ome_zarr.images import collect
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+    from xarray_tiffstack.look.plate import Place
+
 Plane: TypeAlias = int | Literal["middle", "max"]
 Contrast: TypeAlias = tuple[float, float] | Literal["auto", "each"]
 
@@ -31,6 +33,7 @@ NO_FILE = "no file"  # problem of a plane that was never recorded
 SIDE = 192  # pixels of a picture's longer side
 SAMPLE = 200_000  # pixels of a plane that its histogram is made of
 LARGE = 2**24  # pixels of a plane above which only every second, third, ... row and column is read
+AT_A_TIME = 2**26  # bytes of a stack that are read at once, to take its maximum
 AT_ONCE = 4  # planes that are read at the same time
 PLATE_PICTURES = 400  # at most so many pictures of a plate
 PERCENT = (1.0, 99.8)  # of the pixels of a channel are black, and below full colour
@@ -75,8 +78,8 @@ class Selection:
 
     along: str | None
     """Dimension of the columns."""
-    columns: tuple[int, ...]
-    """Positions along it."""
+    columns: tuple[dict[str, int], ...]
+    """Positions along it, or of each well."""
     channels: tuple[Channel, ...]
     """Channels of the rows."""
     channel_dim: str | None
@@ -84,8 +87,8 @@ class Selection:
     """Positions along every other dimension."""
     plane: Plane
     """Which plane along z."""
-    is_plate: bool = False
-    """Whether the columns are wells."""
+    wells: tuple[Place, ...] = ()
+    """Where the wells lie, where the columns are wells."""
 
 
 def select(
@@ -104,30 +107,36 @@ def select(
         one_of("along", along, others)
     if not (isinstance(plane, int) and not isinstance(plane, bool)):
         one_of("plane", plane, ("middle", "max", "a number"))
-    is_plate = along is None and "well" in others and count is None
-    if along is None:
-        steps = [d for d in others if d != "z" and image.sizes[d] > 1]
-        along = "well" if is_plate else max(steps, key=lambda d: image.sizes[d], default=None)
-    if along is None and image.sizes.get("z", 1) > 1 and plane == "middle":
-        along = "z"
-    length = image.sizes[along] if along else 1
-    columns = range(length)
-    if is_plate:
-        every = every[: max(1, PLATE_PICTURES // length)]
+    wells = wells_of(ds) if along is None and count is None else {}
+    if wells:
+        columns = list(wells.values())
+        every = every[: max(1, PLATE_PICTURES // len(columns))]
     else:
-        wanted = max(1, min(length, 8 if count is None else count))
-        columns = np.unique(np.linspace(0, length - 1, wanted).round().astype(int)).tolist()
-    fixed = _where_most_files_are(ds, [d for d in others if d != along])
+        steps = [d for d in others if d != "z" and image.sizes[d] > 1]
+        along = along or max(steps, key=lambda d: image.sizes[d], default=None)
+        if along is None and image.sizes.get("z", 1) > 1 and plane == "middle":
+            along = "z"
+        columns = _spread(along, image.sizes[along] if along else 1, 8 if count is None else count)
+    fixed = _where_most_files_are(ds, [d for d in others if d not in columns[0]])
     if "z" in fixed and plane != "middle":
         fixed.pop("z")
         if plane != "max" and not 0 <= plane < image.sizes["z"]:
             raise ValueError(f"plane={plane}: z has the planes 0 to {image.sizes['z'] - 1}")
-    return Selection(along, tuple(columns), every, dim, fixed, plane, is_plate)
+    return Selection(along, tuple(columns), every, dim, fixed, plane, tuple(wells))
+
+
+def _spread(along: str | None, length: int, count: int) -> list[dict[str, int]]:
+    """Choose positions along a dimension, the first and the last among them."""
+    if along is None:
+        return [{}]
+    wanted = max(1, min(length, count))
+    every = np.unique(np.linspace(0, length - 1, wanted).round().astype(int))
+    return [{along: i} for i in every.tolist()]
 
 
 def channels_of(ds: xr.Dataset) -> tuple[Channel, ...]:
     """Names and colours of the channels, as a converted store would have them."""
-    ds = _plain(ds)
+    ds = plain(ds)
     collection = collect(ds)
     described = image_attributes(collection, collection.images[0], [{}], "0.5", {})["ome"]["omero"][
         "channels"
@@ -135,11 +144,6 @@ def channels_of(ds: xr.Dataset) -> tuple[Channel, ...]:
     if len(described) == 1 and not {"channel", "sample", "wavelength"} & set(ds.coords):
         return (Channel("", described[0]["color"]),)
     return tuple(Channel(channel["label"], channel["color"]) for channel in described)
-
-
-def _plain(ds: xr.Dataset) -> xr.Dataset:
-    """Call the pixels ``image``, and wells by what they are called in any case."""
-    return image_of(ds).to_dataset(name="image")
 
 
 def _where_most_files_are(ds: xr.Dataset, dims: Sequence[str]) -> dict[str, int]:
@@ -173,13 +177,11 @@ def read(ds: xr.Dataset, chosen: Selection) -> list[list[Picture]]:
     return [pictures[row * width : (row + 1) * width] for row in rows]
 
 
-def _slot(chosen: Selection, row: int, column: int) -> dict[str, int]:
+def _slot(chosen: Selection, row: int, column: dict[str, int]) -> dict[str, int]:
     """Position along every dimension but those of a plane."""
-    at = dict(chosen.fixed)
+    at = {**chosen.fixed, **column}
     if chosen.channel_dim is not None:
         at[chosen.channel_dim] = row
-    if chosen.along is not None:
-        at[chosen.along] = column
     return at
 
 
@@ -194,6 +196,8 @@ def _read(ds: xr.Dataset, image: xr.DataArray, at: dict[str, int], plane: Plane)
     file = _file(ds, at)
     if file == "":
         return Picture(where, problem=NO_FILE)
+    if file and not _is_present(ds, at):
+        return Picture(where, file, problem=f"{file} is empty, or cannot be read")
     try:
         pixels = _pixels(part, plane)
     except (OSError, ValueError, RuntimeError) as error:
@@ -212,14 +216,26 @@ def _file(ds: xr.Dataset, at: dict[str, int]) -> str | None:
     return path.item() if isinstance(path.item(), str) else ""
 
 
+def _is_present(ds: xr.Dataset, at: dict[str, int]) -> bool:
+    """Whether any file of a plane could be used when the folder was opened."""
+    if "present" not in ds.coords:
+        return True
+    here = ds["present"].isel({d: i for d, i in at.items() if d in ds["present"].dims})
+    return bool((here == True).any())  # noqa: E712 - a new label of `reindex` is NaN
+
+
 def _pixels(part: xr.DataArray, plane: Plane) -> np.ndarray:
     """Read one plane, or the maximum of all; of a very large one every n-th row and column."""
     step = math.isqrt(max(0, part.sizes["y"] * part.sizes["x"] - 1) // LARGE) + 1
     part = part.isel(y=slice(None, None, step), x=slice(None, None, step))
-    if "z" in part.dims:
-        part = part.max("z") if plane == "max" else part.isel(z=int(plane))
-    with dask.config.set(scheduler="synchronous"):
-        return np.asarray(part.transpose("y", "x").values)
+    if "z" in part.dims and plane == "max":
+        planes = max(1, AT_A_TIME * part.sizes["z"] // max(part.nbytes, 1))
+        few = planes < max(part.chunksizes.get("z", (0,)))  # of a whole stack at once is too much
+        part = (part.chunk(z=planes) if few else part).max("z")
+    elif "z" in part.dims:
+        part = part.isel(z=int(plane))
+    # Not by dask's configuration, which all threads share.
+    return np.asarray(part.transpose("y", "x").compute(scheduler="synchronous").values)
 
 
 def _summary(pixels: np.ndarray, where: str, file: str) -> Picture:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xarray_tiffstack.look import plate
-from xarray_tiffstack.look.facts import clock, facts, image_of, python_call, voxel
-from xarray_tiffstack.look.files import Files, files_of, source_of
+from xarray_tiffstack.look.facts import clock, facts, python_call, voxel
+from xarray_tiffstack.look.files import Files, files_of
 from xarray_tiffstack.look.findings import Finding, findings
+from xarray_tiffstack.look.image import image_of, source_of
 from xarray_tiffstack.look.picture import bar, coloured, overlaid
 from xarray_tiffstack.look.planes import (
     NO_FILE,
@@ -61,8 +61,6 @@ class Preview:
     contrast: Contrast
     heads: list[list[str]]
     """Words above each column."""
-    wells: list[tuple[int, int]]
-    """Row and column of each column's well, where the columns are wells."""
     bar: tuple[float, str] | None
     """Length of the scale bar as a share of a picture's width, and in words."""
     caption: str
@@ -91,12 +89,13 @@ class Preview:
         if self.contrast == "each":
             low, high = np.percentile(picture.small, PERCENT)
             limits = (float(low), float(high))
-        return coloured(picture.small, *limits, channel.colour)
+        pure = self.chosen.channel_dim == "sample"
+        return coloured(picture.small, *limits, channel.colour, pure=pure)
 
     @cached_property
     def overlaid(self) -> list[np.ndarray | None]:
         """All channels in one picture, for each column; empty where there are too few or many."""
-        if not 2 <= len(self.drawn) <= MOST_OVERLAID or self.chosen.is_plate:
+        if not 2 <= len(self.drawn) <= MOST_OVERLAID or self.chosen.wells:
             return []
         columns = (
             [layer for layer in column if layer is not None]
@@ -164,9 +163,6 @@ def preview(
         one_of("contrast", contrast, ("auto", "each", "(low, high)"))
     files = files_of(ds) if "path" in ds.variables else None
     chosen = select(ds, plane=plane, along=along, count=count)
-    wells = plate.places(ds["well"].values) if chosen.is_plate else None
-    if chosen.is_plate and wells is None:
-        chosen = select(ds, plane=plane, along="well", count=count)
     pictures = read(ds, chosen)
     found = findings(ds, files) if files is not None else []
     found += _of_pixels(pictures)
@@ -187,7 +183,6 @@ def preview(
         limits=[limits(row, contrast) for row in pictures],
         contrast=contrast,
         heads=_heads(ds, chosen),
-        wells=wells or [],
         bar=None if length is None or width is None else (length[0] / width, length[1]),
         caption=_caption(ds, chosen, length),
         call=f"import xarray\n\nds = {python_call(ds, keywords)}",
@@ -257,11 +252,13 @@ def _heads(ds: xr.Dataset, chosen: Selection) -> list[list[str]]:
         return []
     along = chosen.along
     labels = ds[along].values if along in ds.coords else range(ds.sizes[along])
-    heads = [[f"{along} {label_text(labels[i])}"] for i in chosen.columns]
+    unit = " µm" if along in voxel(ds) else ""
+    heads = [[f"{along} {label_text(labels[at[along]])}{unit}"] for at in chosen.columns]
     times = clock(ds)
     if times is not None and times.dim == along:
-        for head, i in zip(heads, chosen.columns, strict=True):
-            head.append(duration(float(times.times[i])) if times.times[i] == times.times[i] else "")
+        for head, at in zip(heads, chosen.columns, strict=True):
+            time = float(times.times[at[along]])
+            head.append(duration(time) if time == time else "")
     return heads
 
 

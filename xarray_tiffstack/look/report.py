@@ -11,8 +11,9 @@ import pandas as pd
 
 from xarray_tiffstack.look.facts import INFERRED, facts, python_call
 from xarray_tiffstack.look.filemap import map_html
-from xarray_tiffstack.look.files import files_of, noted, source_of
+from xarray_tiffstack.look.files import files_of
 from xarray_tiffstack.look.findings import Finding, findings, gaps
+from xarray_tiffstack.look.image import noted, source_of
 from xarray_tiffstack.messages import FIRST
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import dask
 import numpy as np
 import zarr
 from zarr.errors import ZarrUserWarning
@@ -246,8 +245,7 @@ class Served:
 
     def _compute(self, place: Place) -> np.ndarray:
         part = self.image.isel(place, missing_dims="ignore").transpose(*self.axes)
-        with dask.config.set(scheduler="synchronous"):
-            return np.asarray(part.values)
+        return np.asarray(part.compute(scheduler="synchronous").values)
 
 
 def _key(place: Place, level: int, tag: str) -> str:

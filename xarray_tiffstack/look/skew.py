@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from xarray_tiffstack.look.facts import image_of
+from xarray_tiffstack.look.image import image_of
 from xarray_tiffstack.messages import one_of
 
 if TYPE_CHECKING:
