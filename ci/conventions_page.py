@@ -6,19 +6,25 @@ import sys
 from pathlib import Path
 
 from xarray_tiffstack.names.conventions import Convention, conventions
-from xarray_tiffstack.names.vocabulary import VOCABULARY, Token
+from xarray_tiffstack.names.vocabulary import LETTERS, MARKERS, VOCABULARY, Letter, Token
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "conventions.md"
 
 INTRODUCTION = """\
 # Naming conventions
 
-<!-- Written by ci/conventions_page.py from xarray_tiffstack/conventions.toml; edit that file. -->
+<!-- Written by ci/conventions_page.py from names/conventions.toml; edit that file. -->
 
 Files that are named as below need no pattern. `xr.open_dataset(folder, engine="tiffstack")`
 compares the names in the folder with every convention and takes the one that gives a meaning to the
 most characters of the names, if it explains more than half of them. To ask for one, give its name:
 `pattern="aollsm"`. The patterns are explained in [patterns.md](patterns.md).
+
+A convention gives way where the names say more than it knows: where it leaves names out that can
+be read together with the others, and, if it says little (`weak` below), where more changes in the
+names than it has tokens for. Files that were made of others in the folder (`_MIP_z`, `decon/`,
+`masks/`) are set aside first. Names that follow none of these are read [by their own
+words](#names-of-your-own).
 
 | name | microscope or program | dimensions |
 |---|---|---|
@@ -37,7 +43,8 @@ link = "https://example.org/wiki/names"
 patterns = ["{mouse:s}_day{day:d}_{channel:l}[_z{z:d}]"]
 dims = ["day", "channel", "z"]      # order of the dimensions
 always = ["channel"]                # dimensions that are there at length 1, too
-pages = "time"                      # what the pages of a file are, where it does not say; else "z"
+pages = "time"                      # what the pages of a file are, where it does not say
+weak = false                        # true: it gives way where names say more
 
 [convention.mouse.tokens]
 mouse = {role = "sample", title = "number of the mouse"}
@@ -74,11 +81,66 @@ source = "our lab"
 ### Tokens known by their name
 
 These also hold for the patterns that you give as `pattern=`; there a `clock`, as `time`, becomes a
-dimension only where nothing else tells the files apart. A token that is not here is an `axis`.
+dimension only where nothing else places the files. A token that is not here is an `axis`.
 
 | token | role | units |
 |---|---|---|
 """
+
+
+OWN = """\
+## Names of your own
+
+Names that follow no convention are cut into words, and words into letters and numbers. What
+changes is a token, and the letters or the word beside it give its name. A word of the table below
+gives a standard name, unless something contradicts it: a unit of another kind (`exp10ms` is no
+time), a value that such a number cannot have (`F-2` is no field), or another token with a better
+right to the name. Then, and for every other word, the token keeps the word that is in the names
+(`mouse3`: `mouse`), and it is called `n` only where there is none. Where no reading is certain,
+none is chosen: an error shows templates to choose from. What was guessed is told in a warning, and
+in `ds.tiffstack.report()`.
+
+| name | words that mark it |
+|---|---|
+"""
+
+LETTERS_TEXT = """
+Single letters mean something only in company:
+
+| letter | means | where |
+|---|---|---|
+"""
+
+
+def marker_rows() -> str:
+    names = dict.fromkeys(MARKERS.values())
+    words = {name: [f"`{w}`" for w, own in MARKERS.items() if own == name] for name in names}
+    rows = "".join(f"| `{name}` | {', '.join(own)} |\n" for name, own in words.items())
+    letters = "".join(
+        f"| `{letter}` | `{one.name}` | {company(one)} |\n"
+        for letter, many in LETTERS.items()
+        for one in many
+    )
+    return rows + LETTERS_TEXT + letters
+
+
+def company(one: Letter) -> str:
+    """Say in which company a letter means something."""
+    marked = [
+        (one.beside, "one of {} marks another number"),
+        (one.before, "{} marks the number before it"),
+        (one.after, "{} marks the number after it"),
+    ]
+    parts = [
+        text.format(", ".join(f"`{word}`" for word in words.split()))
+        for words, text in marked
+        if words
+    ]
+    parts += [f"it has {one.digits} digits or more"] if one.digits else []
+    parts += [f"no other letter is there, and at most {one.alone} values"] if one.alone else []
+    parts += ["it is a small letter"] if one.lower else []
+    parts += ["values count from 0 or 1"] if one.counted else []
+    return "; ".join(parts)
 
 
 def meaning(name: str, token: Token, form: str = "| `{}` | {} | {} |\n") -> str:
@@ -99,7 +161,8 @@ def section(convention: Convention) -> str:
     parts.append(
         f"Dimensions: {dims}"
         + (f" ({always} also at length 1)" if always else "")
-        + f"; unlabelled pages are `{convention.pages}`.\n"
+        + (f"; pages that nothing else names are `{convention.pages}`" if convention.pages else "")
+        + (". It is weak: it gives way where names say more.\n" if convention.weak else ".\n")
     )
     if convention.aside:
         asides = "".join(
@@ -120,7 +183,8 @@ def page() -> str:
         f"| [{one.name}](#{one.name}) | {one.title} | {', '.join(one.dims)} |\n" for one in known
     )
     words = "".join(meaning(*item) for item in VOCABULARY.items())
-    return "\n".join([INTRODUCTION + table, *map(section, known), ADD + words])
+    parts = [INTRODUCTION + table, *map(section, known), OWN + marker_rows(), ADD + words]
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,10 @@ SETS_TEXT = """\
 
 Files of public repositories, opened as they are: what `xr.open_dataset(folder,
 engine="tiffstack")` makes of each folder, without a pattern. What the array should be was written
-down by hand before. Compared with that are the place and the labels of every file, the cells that
-have none, the files that are left out, and the pixels of up to five cells, picked at random, with
-the pages of the file that the cell names.
+down by hand before. Compared with that are the place and the labels of every file, the slots that
+have none, the files that are left out, and the pixels of up to five slots, picked at random, with
+the pages of the file that the slot names. "Differs" says where a label or a dimension is not what
+was written down, and why.
 
 | folder | read as | array | files | holes | left out | as it should be |
 |---|---|---|---|---|---|---|
@@ -60,7 +61,7 @@ several acquisitions, or from anybody's code; so every folder in a list is opene
 None may be in a wrong place: each coordinate is what the pattern reads in the file's name, the
 pixels are those of the file, and every file is in an array or in the list of those left out.
 
-| list | names | opened whole | in arrays | left out | its folders | open | refused |
+| list | names | opened together | in arrays | left out | its folders | open | refused |
 |---|---|---|---|---|---|---|---|
 """
 

@@ -82,7 +82,8 @@ SETS = {
     "mm_alpha20_singleplane": Known(),
     "mm_mmstack_14compat": Known(pages=("time", "channel", "z"), remark="unpacked from .gz first"),
     "mm_scifio_zero_byte": Known(
-        remark="19 of the 20 files are empty, and count as missing",
+        remark="19 of the 20 files are empty, and so missing: each has its slot, and the report "
+        "names them",
     ),
     "thunder_tiny_lzw": Known(
         {"n": "dot"},
@@ -245,8 +246,11 @@ def misplaced(ds: xr.Dataset, name: str, source: Path) -> Iterator[str]:
         if (found := np.unique(ds[here[token]].values).tolist()) != labels:
             yield f"the labels of {token} are {found}, not {labels}"
     readable = {path for path in matches if (source / path).stat().st_size}
-    if {*at_files(ds, "path")} != readable:
-        yield f"other files are placed: {sorted(readable ^ {*at_files(ds, 'path')})}"
+    if {*at_files(ds, "path")} != {*matches}:
+        yield f"other files are placed: {sorted({*matches} ^ {*at_files(ds, 'path')})}"
+    present = {below(ds, path) for path in ds.path.values[ds.present.values]}
+    if present != readable:
+        yield f"other files are present: {sorted(readable ^ present)}"
     for token, coordinate in here.items():
         for path, value in at_files(ds, coordinate).items():
             if str(value) != label(matches[path][token]):

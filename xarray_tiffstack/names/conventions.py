@@ -1,6 +1,6 @@
 """Knows which naming conventions there are, what their tokens mean, and which one names follow.
 
-A convention is data: everything about one stands in ``conventions.toml`` (or in a user's own file
+A convention is data: everything about one is in ``conventions.toml`` (or in a user's own file
 of the same form); the code here reads and compares.
 """
 

@@ -19,6 +19,14 @@ import numpy as np
 import pandas as pd
 
 from xarray_tiffstack.names.dependencies import combined, determines, distinct
+from xarray_tiffstack.names.fields import (
+    MOST,
+    Field,
+    Pieces,
+    SeveralMakesError,
+    UnclearError,
+    fields_of,
+)
 from xarray_tiffstack.names.meaning import name_fields
 from xarray_tiffstack.names.pattern import Pattern
 from xarray_tiffstack.names.punctuation import (
@@ -30,15 +38,7 @@ from xarray_tiffstack.names.punctuation import (
     with_points,
 )
 from xarray_tiffstack.names.vocabulary import MARKERS, VOCABULARY, Token, unit_of
-from xarray_tiffstack.names.words import (
-    MOST,
-    Field,
-    Pieces,
-    SeveralMakesError,
-    UnclearError,
-    cut_words,
-    fields_of,
-)
+from xarray_tiffstack.names.words import cut_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +81,7 @@ class Inference:
 
 
 def units_beside(pattern: Pattern) -> dict[str, str]:
-    """Find the units that stand behind the tokens of a template.
+    """Find the units behind the tokens of a template.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def infer(names: Sequence[str]) -> Inference:
     Returns
     -------
     Inference
-        Its `template` is None where names are of several makes, where two files would stand in
+        Its `template` is None where names are of several makes, where two files would be in
         one slot, where most slots would be empty, or where dots may be points or punctuation.
 
     Notes
@@ -290,11 +290,11 @@ def _reason(field: Field, values: np.ndarray) -> str:
 
 def _crowded(fields: Sequence[Field], names: Sequence[str]) -> str:
     """Say which files would be in one slot, if any are."""
-    cells = pd.Series(combined([one.codes for one in fields], len(names)))
-    again = np.flatnonzero(cells.duplicated(keep=False))
+    slots = pd.Series(combined([one.codes for one in fields], len(names)))
+    again = np.flatnonzero(slots.duplicated(keep=False))
     if not len(again):
         return ""
-    first = np.flatnonzero(cells == cells[again[0]])[:_FIRST]
+    first = np.flatnonzero(slots == slots[again[0]])[:_FIRST]
     shown = "".join(f"\n  {names[row]}" for row in first)
     return f"{len(again)} files would be in a slot that another file has, as{shown}"
 
@@ -310,18 +310,20 @@ def _disordered(fields: Sequence[Field], files: int) -> str:
 def _sparse(fields: Sequence[Field], files: int) -> str:
     """Say why the fields are hardly the dimensions of an array, if so."""
     dims = _dims(fields, files)
-    cells = math.prod(int(codes.max()) + 1 for _, codes in dims)
+    slots = math.prod(int(codes.max()) + 1 for _, codes in dims)
     sizes = ", ".join(f"{one.name}: {int(codes.max()) + 1}" for one, codes in dims)
-    if 2 * files < cells:
-        return f"{files} files would be in {cells} slots ({sizes}): most would be empty"
+    if 2 * files < slots:
+        return f"{files} files would be in {slots} slots ({sizes}): most would be empty"
     unnamed = sum(not one.marked for one, _ in dims) > 1
-    if unnamed and cells - files > _HOLES * cells:
-        return f"numbers have no marker, and {cells - files} of {cells} slots ({sizes}) no file"
+    if unnamed and slots - files > _HOLES * slots:
+        return (
+            f"numbers have no marker, and {slots - files} of {slots} slots ({sizes}) would be empty"
+        )
     return ""
 
 
 def _dims(fields: Sequence[Field], files: int) -> list[tuple[Field, np.ndarray]]:
-    """Find the fields that others do not determine; all that tell channels apart are one."""
+    """Find the fields that others do not determine; all that make up a channel are one."""
     channel = [one for one in fields if one.token.role in ("channel", "label")]
     others = sorted((one for one in fields if one not in channel), key=lambda one: not one.marked)
     kept = [(one, one.codes) for one in others]

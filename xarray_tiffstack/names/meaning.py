@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 
 from xarray_tiffstack.names.dependencies import combined, determines
+from xarray_tiffstack.names.fields import Field, Pieces, UnclearError, are_dyes, fields_of
 from xarray_tiffstack.names.punctuation import FEW, GUID_MARK, WORD
 from xarray_tiffstack.names.vocabulary import (
     DECIMAL,
@@ -27,13 +28,6 @@ from xarray_tiffstack.names.vocabulary import (
     VOCABULARY,
     Letter,
     Token,
-)
-from xarray_tiffstack.names.words import (
-    Field,
-    Pieces,
-    UnclearError,
-    are_dyes,
-    fields_of,
 )
 
 _AXIS = Token("axis")  # what a token is whose name says nothing

@@ -72,7 +72,7 @@ class Pattern:
     Attributes
     ----------
     tokens : tuple of str
-        Names of the tokens, in the order in which they stand in the pattern.
+        Names of the tokens, in the order in which they are in the pattern.
     is_template : bool
         Whether `text` is a template, and so can `compose`.
 

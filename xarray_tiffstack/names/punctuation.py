@@ -191,7 +191,7 @@ def with_texts(lines: list[str]) -> list[str]:
     kinds = {"".join(form[start : len(form) - stop]) for form in forms}
     texts = sorted(set(middles))
     words = [WORD.findall(text) for text in texts]
-    whole = (
+    is_text = (
         start + stop > 0
         and 1 < len(texts) == len(kinds) <= FEW
         and all(words)
@@ -200,7 +200,7 @@ def with_texts(lines: list[str]) -> list[str]:
         and all(text[0].isalnum() and text[-1].isalnum() for text in texts)
         and any(map(str.isalpha, "".join(texts)))
     )
-    if not whole:
+    if not is_text:
         return lines
     return [
         "".join(cut[:start]) + middle.translate(_IN_TEXTS) + "".join(cut[len(cut) - stop :])

@@ -33,7 +33,7 @@ class Recognition:
 def recognise(names: Sequence[str], among: Iterable[Convention] | None = None) -> Recognition:
     """Find the convention that names follow.
 
-    Every convention is compared with names spread over the whole list, and where two come close,
+    Every convention is compared with names spread over all of the list, and where two come close,
     those two with all names. Of those that explain more than half of the names, the best gives a
     meaning to the most characters: a pattern that fixes much of each name goes before one that
     takes any text. The name of the sample has no meaning. Where no convention explains more than

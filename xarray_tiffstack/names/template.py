@@ -131,7 +131,7 @@ def read_template(text: str, *, partial: bool = False) -> tuple[Node, ...]:
 
 
 def _read_field(text: str, place: int, inside: str) -> Field:
-    """Read what stands between the braces of a field."""
+    """Read what is between the braces of a field."""
     spec = _FIELD.fullmatch(inside)
     if not inside:
         return Field("")
@@ -188,7 +188,7 @@ def _ends_in_one_place(nodes: tuple[Node, ...], place: int) -> bool:
 
 
 def template_regex(nodes: tuple[Node, ...]) -> str:
-    """Write a template as the regular expression that a whole path must match."""
+    """Write a template as the regular expression that a path must match."""
     last = nodes[-1] if nodes else ""
     ending = ENDING.search(last) if isinstance(last, str) else None
     if ending is None:
