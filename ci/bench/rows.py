@@ -252,7 +252,7 @@ def convert_to_disk(shop: Workshop) -> Iterator[Row]:
 
 def convert_to_s3(shop: Workshop) -> Iterator[Row]:
     """Convert to a server for tests, which is as slow as its Python."""
-    files = shop.thin(6, pages=14)
+    files = shop.thin(shop.sized(24, 6, 6), pages=14)  # metadata alone are 400 requests
     with peers.s3_server():
         writers = peers.writers(files, peers.BUCKET)
         del writers[LIMIT]
