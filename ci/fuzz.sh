@@ -1,9 +1,9 @@
 #!/bin/sh
 # Damage thousands of TIFFs, and print how often reading hung, or gave what nobody wrote.
 #
-#   sh ci/fuzz.sh [--mutants 13000] [--seed 0] [folders of more TIFFS]
+#   sh ci/fuzz.sh [--mutants 13000] [--seed 0] [folders of more TIFFs]
 #
-# Takes about 40 minutes. Where ../shared/data is beside this checkout its small files are used too.
+# Takes some minutes. Where ../shared/data is beside this checkout its small files are used too.
 set -eu
 cd "$(dirname "$0")/.."
 . ci/venv.sh

@@ -23,11 +23,14 @@ import threading
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.ma  # before np.empty is replaced
 import tifffile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PATIENCE = 60.0  # seconds that one mutant may take, tifffile's own attempt included
 MEMORY = 3 << 30  # bytes of addresses that a worker may take; the good files need a few MB
@@ -258,7 +261,7 @@ def same(pixels: np.ndarray, others: list[np.ndarray]) -> bool:
 
 def examine(path: Path, good: Path) -> list[str]:
     """Verdicts on a mutant: alone, and as the file after a good one."""
-    from xarray_tiffstack.tiff import probe
+    from xarray_tiffstack.tiff import metadata, probe
 
     verdicts = []
     before: list[np.ndarray] = []
@@ -270,23 +273,35 @@ def examine(path: Path, good: Path) -> list[str]:
         layouts.pop()
     judges: list[np.ndarray] | None = None
     for layout in layouts:
-        try:
-            pixels = read_all(path, probe(path) if layout is None else layout)
-        except (OSError, ValueError) as error:
-            verdicts.append("refused" if path.name in str(error) else f"unnamed errors: {error}")
-        except _Unwritten:
-            verdicts.append("unwritten memory")
-        except MemoryError:
-            verdicts.append("too much memory")
-        except Exception as error:
-            verdicts.append(f"unnamed errors: {type(error).__name__}: {error}")
-        else:
-            if same(pixels, before):
-                verdicts.append("as before")
-                continue
+        read = functools.partial(read_all, path, layout)
+        alone = functools.partial(_read_alone, path)
+        pixels, verdict = _tried(alone if layout is None else read, path.name)
+        if pixels is not None and not same(pixels, before):
             judges = judged(path) if judges is None else judges
-            verdicts.append("as tifffile" if same(pixels, judges) else "wrong pixels")
-    return verdicts
+            verdict = "as tifffile" if same(pixels, judges) else "wrong pixels"
+        verdicts.append(verdict)
+    _, verdict = _tried(functools.partial(metadata, path), path.name)
+    return [*verdicts, *([verdict] if verdict.split(":")[0] in FAULTS else [])]
+
+
+def _read_alone(path: Path) -> np.ndarray:
+    from xarray_tiffstack.tiff import probe
+
+    return read_all(path, probe(path))
+
+
+def _tried(call: Callable[[], Any], name: str) -> tuple[Any, str]:
+    """Give what a call returns, if anything, and the verdict on it."""
+    try:
+        return call(), "as before"
+    except (OSError, ValueError) as error:
+        return None, "refused" if name in str(error) else f"unnamed errors: {error}"
+    except _Unwritten:
+        return None, "unwritten memory"
+    except MemoryError:
+        return None, "too much memory"
+    except Exception as error:
+        return None, f"unnamed errors: {type(error).__name__}: {error}"
 
 
 # --- many of them
