@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 METADATA = {"zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # of those who only looked at a folder
 CHUNK = re.compile(r"c|(c[./])?\d+([./]\d+)*")
-LEFT = re.compile(r".*\.partial|.*\.__lock")  # of a killed process
+LEFT = re.compile(r".*\.partial|.*\.__lock|\.lock")  # of a killed process
 RUN = re.sub(r"[^A-Za-z0-9-]", "-", f"{socket.gethostname()}-{os.getpid()}")
 
 

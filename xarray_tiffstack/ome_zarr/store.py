@@ -74,10 +74,16 @@ class Store:
         Where to.
     engine
         ``"zarr"`` writes pixels with zarr even where tensorstore could.
+    workers
+        Threads.
     """
 
-    def __init__(self, plan: Plan, target: Target, engine: str = "auto") -> None:
-        self.plan, self.target, self.engine = plan, target, engine
+    def __init__(
+        self, plan: Plan, target: Target, engine: str = "auto", workers: int | None = None
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers={workers!r} must be at least 1")
+        self.plan, self.target, self.engine, self.workers = plan, target, engine, workers
         self.notes: dict[str, Any] = {}
         self._made: dict[str, Any] = {}
         self.documents: Documents
@@ -190,7 +196,8 @@ class Store:
         root = zarr.open_group(self.target, mode=mode, use_consolidated=False)
         self.journal = Journal(self.plan, root)
         self.source = Source(self.plan)
-        self.levels = Levels(self.plan, self.source, Arrays(self.plan, self.target, self.engine))
+        arrays = Arrays(self.plan, self.target, self.engine, self.workers)
+        self.levels = Levels(self.plan, self.source, arrays)
 
     @property
     def writer(self) -> Writer:
