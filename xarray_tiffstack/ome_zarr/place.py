@@ -65,7 +65,8 @@ def check(target: Target, plan: Plan) -> None:
         return
     if not target.is_dir():
         raise FileExistsError(f"{target} is a file; a store is a folder")
-    if any(target.iterdir()) and not any((target / f).exists() for f in ("zarr.json", ".zgroup")):
+    held = {path.name for path in target.iterdir()} - LITTER
+    if held and not any((target / f).exists() for f in ("zarr.json", ".zgroup")):
         raise FileExistsError(f"{target} is a folder of something else than a Zarr store")
 
 
