@@ -17,6 +17,8 @@ from conftest import ONE_FILE_A_BLOCK, pixels, to_ome_zarr, write
 from test_convert import begun, dataset
 
 from xarray_tiffstack.ome_zarr import verify
+from xarray_tiffstack.ome_zarr.growth import Growth
+from xarray_tiffstack.ome_zarr.settings import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,3 +114,13 @@ def test_a_collection_in_the_cloud(tmp_path, bucket):
     assert xml == (tmp_path / "a.zarr/OME/METADATA.ome.xml").read_bytes()
     found = xr.open_datatree(store, engine="zarr")["1/0"].image
     np.testing.assert_array_equal(found[2], pixels(5))
+
+
+def test_a_store_in_the_cloud_grows(acquisition, bucket):
+    ds, store = dataset(acquisition), f"{bucket}/grown.zarr"
+    growth = Growth(store, Options(levels=2))
+    for stacks in (2, 4):
+        growth.take(ds.isel(stack=slice(stacks)))
+        assert xr.open_datatree(store, engine="zarr")["0"].sizes["stack"] == stacks
+    to_ome_zarr(ds.isel(stack=slice(4)), store, levels=2)
+    assert verify(ds.isel(stack=slice(4)), store).ok

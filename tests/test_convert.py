@@ -496,6 +496,7 @@ def test_no_permission_is_one_clear_error(acquisition, tmp_path):
         {"voxel_size": {"t": 1.0}},
         {"voxel_size": {"z": -1.0}},
         {"workers": 0},
+        {"workers": -1},
     ],
     ids=str,
 )

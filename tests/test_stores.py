@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -186,6 +187,20 @@ def test_damaged_metadata_is_no_end(finished, tmp_path, damage, overwrite):
         summary = by_file(dataset(raw), store, levels=2, overwrite=overwrite)
         assert overwrite or summary.written <= 3
         assert tree(store) == whole, name
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_metadata_of_a_collection(tmp_path, damage):
+    for i, (p, t) in enumerate(product(range(2), range(2))):
+        write(tmp_path / "raw" / f"a_p{p}_t{t}.tif", i)
+    ds = dataset(tmp_path / "raw", pattern="a_p{position:d}_t{time:d}.tif")
+    store = tmp_path / "a.zarr"
+    to_ome_zarr(ds, store)
+    whole = tree(store)
+    for name in ("1/zarr.json", "1/0/zarr.json", "OME/zarr.json", "OME/METADATA.ome.xml"):
+        (store / name).write_bytes(DAMAGES[damage](whole[name]))
+        assert to_ome_zarr(ds, store).written == 0
+        assert tree(store) == whole
 
 
 def test_a_lost_root_of_another_store_is_not_replaced(finished, tmp_path):

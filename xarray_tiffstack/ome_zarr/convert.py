@@ -93,7 +93,7 @@ def convert(
     target = place.target_of(store)
     place.check(target, plan)
     with locked(target):
-        made = Store(plan, target, engine)
+        made = Store(plan, target, engine, workers)
         todo = made.begin(overwrite or is_growing(target, plan))
         total = _write(made, todo, workers, progress, strict)
         made.finish()
@@ -158,7 +158,7 @@ def verify(
     wanted = Plan(collection, settings_like(collection, settings))
     if names := differing(wanted, settings, target):
         raise ValueError(f"{store} was made from something else: other {', '.join(names)}")
-    made = Store(Plan(collection, settings), target)
+    made = Store(Plan(collection, settings), target, workers=workers)
     made.notes = notes
     made.open("r")
     return verify_store(made, workers, progress, source=True, recheck=recheck)

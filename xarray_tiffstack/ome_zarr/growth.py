@@ -61,12 +61,12 @@ class Growth:
         plan = Plan(collection, make_settings(collection, self.options))
         place.check(self.target, plan)
         with locked(self.target):
-            grown = grow(plan, self.target)
+            grown = grow(plan, self.target, self.workers)
             self.stuck = grown is None and (self.begun or is_growing(self.target, plan))
             if self.stuck:
                 return
             if grown is None:
-                store = Store(plan, self.target)
+                store = Store(plan, self.target, workers=self.workers)
                 grown = store, store.begin(self.overwrite, growing=True)
             store, blocks = grown
             self.begun, self.overwrite = True, False
@@ -83,7 +83,9 @@ def is_growing(target: Target, plan: Plan) -> bool:
     return bool(notes.get("growing")) and notes.get("source") == plan.collection.source
 
 
-def grow(plan: Plan, target: Target) -> tuple[Store, list[Block]] | None:
+def grow(
+    plan: Plan, target: Target, workers: int | None = None
+) -> tuple[Store, list[Block]] | None:
     """Let a store hold the time points that came since; None where more than that differs.
 
     Readers see the store as it was until `Store.finish` gathers its metadata: arrays become
@@ -98,7 +100,7 @@ def grow(plan: Plan, target: Target) -> tuple[Store, list[Block]] | None:
     if replace(stored, sizes=longer, labels=plan.settings.labels) != plan.settings:
         return None
     plan = replace(plan, settings=replace(plan.settings, passes=stored.passes))
-    store = Store(plan, target)
+    store = Store(plan, target, workers=workers)
     store.notes = notes
     store.remember(growing=True)
     if not all(extends(store.documents, target, *at, time) for at in plan.places):

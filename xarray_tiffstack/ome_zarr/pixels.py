@@ -9,6 +9,7 @@ assignment returns.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -46,8 +47,10 @@ class Pixels(Protocol):
 class Arrays:
     """Arrays of all levels of all images, each opened when it is needed."""
 
-    def __init__(self, plan: Plan, target: Target, engine: str = "auto") -> None:
-        self.plan, self.target, self.engine = plan, target, engine
+    def __init__(
+        self, plan: Plan, target: Target, engine: str = "auto", workers: int | None = None
+    ) -> None:
+        self.plan, self.target, self.engine, self.workers = plan, target, engine, workers
         self._open: dict[tuple[str, int], Pixels] = {}
 
     def __getitem__(self, place: tuple[Image, int]) -> Pixels:
@@ -57,11 +60,13 @@ class Arrays:
         if key not in self._open:
             path = f"{image.group(level)}/image"
             driver = "zarr3" if self.plan.settings.ngff_version == "0.5" else "zarr"
-            self._open[key] = open_pixels(self.target, path, driver, self.engine)
+            self._open[key] = open_pixels(self.target, path, driver, self.engine, self.workers)
         return self._open[key]
 
 
-def open_pixels(target: Target, path: str, driver: str, engine: str = "auto") -> Pixels:
+def open_pixels(
+    target: Target, path: str, driver: str, engine: str = "auto", workers: int | None = None
+) -> Pixels:
     """Open an array with tensorstore where that can, or with zarr.
 
     Parameters
@@ -74,9 +79,11 @@ def open_pixels(target: Target, path: str, driver: str, engine: str = "auto") ->
         ``"zarr"`` of format 2, or ``"zarr3"``.
     engine
         ``"zarr"`` leaves tensorstore aside.
+    workers
+        Threads that compress; by default one a processor.
     """
     store = _kvstore(target, path) if engine != "zarr" else None
-    return (_tensorstore(store, driver) if store else None) or _zarr(target, path)
+    return (_tensorstore(store, driver, workers) if store else None) or _zarr(target, path)
 
 
 def _kvstore(target: Target, path: str) -> dict[str, Any] | None:
@@ -106,12 +113,21 @@ def put(target: Target, key: str, data: bytes) -> None:
         tensorstore.KvStore.open(store).result().write(key, data).result()
 
 
-def _tensorstore(store: dict[str, Any], driver: str) -> Pixels | None:
+@lru_cache(maxsize=4)
+def _context(workers: int | None) -> Any:
+    """Give all arrays the same so many threads."""
+    import tensorstore
+
+    return tensorstore.Context({"data_copy_concurrency": {"limit": workers or "shared"}})
+
+
+def _tensorstore(store: dict[str, Any], driver: str, workers: int | None) -> Pixels | None:
     """Open an array with tensorstore; None where it knows not its codec, or not the way there."""
     import tensorstore
 
     try:
-        array = tensorstore.open({"driver": driver, "kvstore": store}, open=True).result()
+        spec = {"driver": driver, "kvstore": store}
+        array = tensorstore.open(spec, open=True, context=_context(workers)).result()
     except (ValueError, NotImplementedError, RuntimeError, OSError):
         return None
     return _Tensorstore(array) if driver == "zarr3" else _TensorstoreZarr2(array)

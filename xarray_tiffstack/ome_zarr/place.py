@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 METADATA = {"zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # of those who only looked at a folder
 CHUNK = re.compile(r"c|(c[./])?\d+([./]\d+)*")
-LEFT = re.compile(r".*\.partial|.*\.__lock")  # of a killed process
+LEFT = re.compile(r".*\.partial|.*\.__lock|\.lock")  # of a killed process
 RUN = re.sub(r"[^A-Za-z0-9-]", "-", f"{socket.gethostname()}-{os.getpid()}")
 
 
@@ -65,7 +65,8 @@ def check(target: Target, plan: Plan) -> None:
         return
     if not target.is_dir():
         raise FileExistsError(f"{target} is a file; a store is a folder")
-    if any(target.iterdir()) and not any((target / f).exists() for f in ("zarr.json", ".zgroup")):
+    held = {path.name for path in target.iterdir()} - LITTER
+    if held and not any((target / f).exists() for f in ("zarr.json", ".zgroup")):
         raise FileExistsError(f"{target} is a folder of something else than a Zarr store")
 
 

@@ -74,10 +74,16 @@ class Store:
         Where to.
     engine
         ``"zarr"`` writes pixels with zarr even where tensorstore could.
+    workers
+        Threads.
     """
 
-    def __init__(self, plan: Plan, target: Target, engine: str = "auto") -> None:
-        self.plan, self.target, self.engine = plan, target, engine
+    def __init__(
+        self, plan: Plan, target: Target, engine: str = "auto", workers: int | None = None
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers={workers!r} must be at least 1")
+        self.plan, self.target, self.engine, self.workers = plan, target, engine, workers
         self.notes: dict[str, Any] = {}
         self._made: dict[str, Any] = {}
         self.documents: Documents
@@ -190,7 +196,8 @@ class Store:
         root = zarr.open_group(self.target, mode=mode, use_consolidated=False)
         self.journal = Journal(self.plan, root)
         self.source = Source(self.plan)
-        self.levels = Levels(self.plan, self.source, Arrays(self.plan, self.target, self.engine))
+        arrays = Arrays(self.plan, self.target, self.engine, self.workers)
+        self.levels = Levels(self.plan, self.source, arrays)
 
     @property
     def writer(self) -> Writer:
@@ -207,12 +214,11 @@ class Store:
             place.clear(target)
             for partial in (p for name in PARTIAL for p in target.rglob(name)):
                 partial.unlink()
-            self.remember(bool(notes.get("growing")))
-            place.publish(target, self._damaged(target))
+        self.remember(bool(notes.get("growing")))
+        if isinstance(target, Path) and (damaged := list(self._damaged(target))):
+            place.publish(target, damaged)
+            self.notes = {**notes, "state": "writing"}  # what `finish` knows goes there again
         self.open()
-        if not isinstance(target, Path):
-            self._document(bool(notes.get("growing")))
-            self.documents.open()
         entries = self.journal.read()
         todo, kept = self.unfinished(entries)
         changed = self.source.changed(kept, [entries[b.step][b.entry][0] for b in kept])
@@ -234,9 +240,9 @@ class Store:
                     json.loads(found)
                 except ValueError:
                     yield key, data
-            elif not any(found) and any(data):
+            elif (not any(found) and any(data)) or (key == XML and found != data):
                 yield key, data
-            elif len(found) != len(data) and path.suffix != ".xml":
+            elif len(found) != len(data):
                 array = re.sub(r"(/c)?/[0-9./]*$", "", key)
                 try:
                     zarr.open_array(target, path=array, mode="r")[...]
@@ -244,7 +250,11 @@ class Store:
                     yield key, data
 
     def remember(self, growing: bool) -> None:
-        """Make the documents of a local store that is there again, in memory."""
+        """Make the documents of a store that is there: of a local one again, in memory."""
+        if not isinstance(self.target, Path):
+            self._document(growing)
+            self.documents.open()
+            return
         try:
             old = zarr.open_group(self.target, mode="r", use_consolidated=False)
         except ValueError:  # its root is damaged

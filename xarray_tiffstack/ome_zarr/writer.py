@@ -155,8 +155,6 @@ def run(
     blocks: Sequence[Block], work: Callable[[Block], Result], workers: int | None
 ) -> Generator[tuple[Block, Result]]:
     """Do something with blocks in threads, pass after pass; stops cleanly when interrupted."""
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers={workers!r} must be at least 1")
     with ThreadPoolExecutor(workers or PROCESSORS) as pool:
         try:
             for _, group in itertools.groupby(blocks, lambda block: block.step):
