@@ -428,6 +428,28 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ds.image.max().compute() > 300
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int8", "int16", "uint32", "float64", "complex64"])
+def test_pixels_of_any_type(tmp_path: Path, dtype: str) -> None:
+    image = (np.arange(64).reshape(8, 8) % 7 - 2).astype(dtype)
+    tifffile.imwrite(tmp_path / "a_t1.tif", image, photometric="minisblack")
+    shown = preview(opened(tmp_path, pattern="a_t{t:d}.tif"))
+    ((picture,),) = shown.pictures
+    np.testing.assert_allclose(picture.small, np.abs(image) if dtype == "complex64" else image)
+    check_asks_for_nothing(shown.html)
+
+
+def test_pixels_that_are_no_numbers(tmp_path: Path) -> None:
+    image = np.full((8, 8), np.nan, "float32")
+    tifffile.imwrite(tmp_path / "a_t1.tif", image, photometric="minisblack")
+    image[2], image[3], image[4] = 7, np.inf, 9
+    tifffile.imwrite(tmp_path / "a_t2.tif", image, photometric="minisblack")
+    shown = preview(opened(tmp_path, pattern="a_t{t:d}.tif"))
+    ((nothing, some),) = shown.pictures
+    assert "NaN" in nothing.problem
+    assert (some.problem, some.high) == ("", 9)
+    check_asks_for_nothing(shown.html)
+
+
 def test_colours_of_samples(tmp_path: Path) -> None:
     """Of red, green and blue samples, the overlaid picture is the picture."""
     image = np.zeros((8, 8, 3), "uint8")

@@ -83,3 +83,39 @@ def test_other_layouts_are_refused(shared_acquisition: Path) -> None:
 
     with pytest.raises(ValueError, match="'4panel'"):
         View(xr.open_dataset(shared_acquisition, engine="tiffstack"), "yz")  # type: ignore[arg-type]
+
+
+def test_a_skewed_sphere_is_shown_round(tmp_path: Path) -> None:
+    """Simulates a stage that moves a ball of 4 micrometers through a sheet tilted by 30 degrees."""
+    from xarray_tiffstack.look.view import View
+
+    angle, step, pixel = np.radians(30), 0.4, 0.2
+    plane, y, x = np.meshgrid(np.arange(100) * step, np.arange(64) * pixel,
+                              np.arange(128) * pixel, indexing="ij")  # fmt: skip
+    height, along = -np.sin(angle) * x, plane + np.cos(angle) * x
+    distance = sum((axis - axis.mean()) ** 2 for axis in (height, y, along))
+    volume = np.where(distance < 4.0**2, 1000, 100).astype("uint16")
+    tifffile.imwrite(tmp_path / reference_name(0, 0), volume, photometric="minisblack")
+    ds = xr.open_dataset(
+        tmp_path, engine="tiffstack", voxel_size=(step * np.sin(angle), pixel, pixel)
+    )
+    ds.image.attrs["stage_angle"] = 30.0
+    with View(ds, "4panel", direction=1) as view:
+        with view.viewer.config_state.txn() as config:
+            config.show_ui_controls = config.show_panel_borders = False
+            config.viewer_size = (800, 600)
+        with view.viewer.txn() as state:
+            state.show_axis_lines = state.show_scale_bar = state.show_default_annotations = False
+        command = [CHROMIUM, *HEADLESS, f"--user-data-dir={tmp_path / 'profile'}", view.url]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as browser:
+            try:
+                screen(view.viewer)
+                white = screen(view.viewer).min(axis=-1) > 200
+            finally:
+                browser.terminate()
+    for panel in (white[:300, :400], white[:300, 400:], white[300:, 400:]):  # from three sides
+        rows, columns = (np.flatnonzero(panel.any(axis=axis)) for axis in (1, 0))
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert width == pytest.approx(height, rel=0.1)
+        assert panel.sum() == pytest.approx(np.pi / 4 * width * height, rel=0.05)
+        assert width > 100

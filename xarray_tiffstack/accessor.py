@@ -150,12 +150,12 @@ class TiffstackAccessor:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        direction: Literal[1, -1] | None = None,
         browser: bool = True,
     ) -> View:
         """Look at the pixels in neuroglancer, in a browser; nothing is converted.
 
-        Each channel is a layer in the colour of its wavelength, with the contrast of its pixels
-        and the true size of its voxels; stripes are where a file is missing.
+        Each channel is a layer in its colour; stripes are where a file is missing.
 
         Parameters
         ----------
@@ -163,6 +163,8 @@ class TiffstackAccessor:
             Planes, planes from three sides, or the volume rendered.
         host, port : str, int
             Where to listen; by default at a free port that only this computer reaches.
+        direction : {1, -1}, optional
+            Show a skewed volume upright: which way the stage moved, as in `affine`.
         browser : bool
             Whether to open a browser, where there is one.
 
@@ -179,7 +181,7 @@ class TiffstackAccessor:
         from xarray_tiffstack.look.commands import open_in_browser
         from xarray_tiffstack.look.view import View
 
-        view = View(self._dataset, layout, host=host, port=port)
+        view = View(self._dataset, layout, host=host, port=port, direction=direction)
         if browser:
             open_in_browser(view.url)
         return view
@@ -194,8 +196,7 @@ class TiffstackAccessor:
         Parameters
         ----------
         direction : {1, -1}
-            Which way the stage moved, 1 towards larger x. No file says it: take the other one if
-            the picture gets more skewed.
+            Which way the stage moved. No file says it: if it gets more skewed, take the other.
 
         Returns
         -------

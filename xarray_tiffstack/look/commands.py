@@ -11,6 +11,7 @@ import shutil
 import socket
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,11 +85,14 @@ def _add_view(
     _add_address(view)
     view.add_argument("--layout", choices=("xy", "4panel", "3d"), default="xy",
                       help="planes, planes from three sides, or the volume")  # fmt: skip
+    view.add_argument("--direction", type=int, choices=(1, -1),
+                      help="show a skewed volume upright: which way the stage moved")  # fmt: skip
     view.add_argument("--no-browser", dest="browser", action="store_false",
                       help="print the address, and open no browser")  # fmt: skip
 
     def run_view(args: Namespace) -> int:
-        view_until_interrupted(open_source(args), args.layout, args.host, args.port, args.browser)
+        options = {"host": args.host, "port": args.port, "direction": args.direction}
+        view_until_interrupted(open_source(args), args.layout, args.browser, **options)
         return 0
 
     view.set_defaults(run=run_view)
@@ -190,23 +194,21 @@ def serve_until_interrupted(ds: xr.Dataset, source: Sequence[str], host: str, po
     from xarray_tiffstack.look.serve import Server
 
     name = Path(source[0]).resolve().stem or "raw"
-    with Server(ds, f"{name}.zarr", host=host, port=port) as server:
+    with _until_interrupted(), Server(ds, f"{name}.zarr", host=host, port=port) as server:
         print(f"{server.url}  (Ctrl-C ends)\n{server.ways_in()}", flush=True)
         print(f"from elsewhere  {ssh_line(server.port)}", flush=True)
-        _wait()
+        _forever.wait()
 
 
-def view_until_interrupted(
-    ds: xr.Dataset, layout: Layout, host: str, port: int, browser: bool
-) -> None:
+def view_until_interrupted(ds: xr.Dataset, layout: Layout, browser: bool, **options: Any) -> None:
     """Show a Dataset in neuroglancer, and print its address."""
     from xarray_tiffstack.look.view import View
 
-    with View(ds, layout, host=host, port=port) as view:
+    with _until_interrupted(), View(ds, layout, **options) as view:
         print(f"{view.url}  (Ctrl-C ends)\nfrom elsewhere  {ssh_line(*view.ports)}", flush=True)
         if browser:
             open_in_browser(view.url)
-        _wait()
+        _forever.wait()
 
 
 def ssh_line(*ports: int) -> str:
@@ -215,10 +217,8 @@ def ssh_line(*ports: int) -> str:
     return f"ssh {forwards} {getpass.getuser()}@{socket.gethostname()}"
 
 
-def _wait() -> None:
-    """Wait for Ctrl-C."""
-    with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
+_until_interrupted = partial(contextlib.suppress, KeyboardInterrupt)
+_forever = threading.Event()  # that is never set
 
 
 def show_json(ds: xr.Dataset) -> None:

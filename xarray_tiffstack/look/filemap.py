@@ -53,7 +53,8 @@ def make_map(files: Files) -> Map:
     shape: tuple[int, ...] = files.paths.shape or (1,)
     names = list(files.labels)
     lengths = [0 if names[i : i + 1] == ["channel"] else n for i, n in enumerate(shape)]
-    across = int(np.argmax(lengths)) if max(lengths) > 1 else int(np.argmax(shape))
+    lengths = lengths if max(lengths) > 1 else list(shape)
+    across = max(range(len(shape)), key=lambda axis: (lengths[axis], axis))
     slots = np.moveaxis(np.arange(files.paths.size).reshape(shape), across, -1)
     table = slots.reshape(-1, slots.shape[-1])
     down = _rows_a_square(len(table), slots.shape[0], math.ceil(table.size / MOST))

@@ -242,7 +242,10 @@ def _summary(pixels: np.ndarray, where: str, file: str) -> Picture:
     """Make the small picture, and count."""
     if pixels.dtype.kind == "c":
         pixels = np.abs(pixels)
-    high = float(np.nanmax(pixels))
+    numbers = pixels[np.isfinite(pixels)] if pixels.dtype.kind == "f" else pixels
+    if not numbers.size:
+        return Picture(where, file, problem="no pixel is a number, all are NaN or infinite")
+    high = float(numbers.max())
     factor = max(1, math.ceil(max(pixels.shape) / SIDE))
     flat = pixels.ravel()
     return Picture(
@@ -250,7 +253,7 @@ def _summary(pixels: np.ndarray, where: str, file: str) -> Picture:
         file,
         small=smaller(pixels, factor),
         sample=flat[:: max(1, flat.size // SAMPLE)].astype(np.float32),
-        low=float(np.nanmin(pixels)),
+        low=float(numbers.min()),
         high=high,
         at_high=float((flat == high).mean()),
         factor=factor,

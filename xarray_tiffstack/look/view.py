@@ -13,11 +13,14 @@ import xarray as xr
 
 from xarray_tiffstack.look.serve import Server
 from xarray_tiffstack.look.served import Served
+from xarray_tiffstack.look.skew import affine
 from xarray_tiffstack.messages import one_of
 from xarray_tiffstack.ome_zarr.metadata import image_attributes
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from xarray_tiffstack.look.skew import Direction
 
 Layout: TypeAlias = Literal["xy", "4panel", "3d"]
 
@@ -41,6 +44,82 @@ void main() {{
 """
 
 
+class _Frame:
+    """Axes, position and size of an image, as neuroglancer wants them.
+
+    Parameters
+    ----------
+    multiscale
+        The NGFF metadata of the image.
+    sizes
+        Length of each axis.
+    matrix
+        For (z, y, x, 1) in micrometers, where the image is to be turned.
+    """
+
+    def __init__(
+        self, multiscale: dict[str, Any], sizes: dict[str, int], matrix: np.ndarray | None
+    ) -> None:
+        self.axes = multiscale["axes"]
+        transforms = multiscale["datasets"][0]["coordinateTransformations"]
+        self.scale, self.offset = (t[t["type"]] for t in transforms)
+        self.has_channels = any(axis["type"] == "channel" for axis in self.axes)
+        self.names = [axis["name"] for axis in self.axes]
+        self.sizes = [sizes[name] for name in self.names]
+        self.matrix = matrix
+        self.step = list(self.scale)
+        if matrix is not None:  # turned, x is partly z: both are told in the same unit
+            finest = min(self.scale[self.names.index(d)] for d in "yx")
+            self.step = [finest if d in ("z", "y", "x") else self.scale[i]
+                         for i, d in enumerate(self.names)]  # fmt: skip
+
+    def space(self, ng: Any, at: list[int], local: str = "") -> Any:
+        """Describe some axes; neuroglancer calls those of channels by a name of its own."""
+        units = [PER_UNIT.get(self.axes[i].get("unit", ""), (1.0, "")) for i in at]
+        return ng.CoordinateSpace(
+            names=[
+                self.names[i] + (local if self.axes[i]["type"] == "channel" else "") for i in at
+            ],
+            units=[unit for _, unit in units],
+            scales=[self.step[i] * factor for i, (factor, _) in zip(at, units, strict=True)],
+        )
+
+    def place(self, state: Any, ng: Any, screen: float) -> None:
+        """Set axes, the middle of the image at its first time point, and how large it is."""
+        kept = [i for i, axis in enumerate(self.axes) if axis["type"] != "channel"]
+        kept.sort(key=lambda i: (self.axes[i]["type"] != "space", -i))  # x, y, z, and then time
+        state.dimensions = self.space(ng, kept)
+        middle = [
+            start + (n // 2) * scale * (axis["type"] == "space")
+            for start, n, scale, axis in zip(
+                self.offset, self.sizes, self.scale, self.axes, strict=True
+            )
+        ]
+        if self.matrix is not None:
+            at = [self.names.index(d) for d in "zyx"]
+            for i, value in zip(at, self.matrix @ [*(middle[i] for i in at), 1], strict=False):
+                middle[i] = float(value)
+        state.position = [middle[i] / self.step[i] for i in kept]
+        lengths = [self.sizes[i] * self.scale[i] for i in kept[:2]]
+        extent = max(lengths) / min(self.step[i] for i in kept[:2])
+        state.cross_section_scale = extent / screen
+        state.projection_scale = 1.5 * extent
+
+    def source(self, ng: Any, url: str) -> Any:
+        """Say where the pixels come from, and how they are turned."""
+        if self.matrix is None:
+            return url
+        rank = len(self.names)
+        turned = np.eye(rank, rank + 1)
+        at = [self.names.index(d) for d in "zyx"]
+        for i, row in zip(at, self.matrix, strict=False):
+            for j, value in zip(at, row, strict=False):
+                turned[i, j] = value * self.scale[j] / self.step[i]
+        space = self.space(ng, list(range(rank)), local="'")
+        transform = ng.CoordinateSpaceTransform(output_dimensions=space, matrix=turned)
+        return ng.LayerDataSource(url=url, transform=transform)
+
+
 class View:
     """A Dataset in neuroglancer, until it is closed; a context manager.
 
@@ -52,16 +131,26 @@ class View:
         "xy" shows planes, "4panel" also those from the sides, "3d" renders the volume.
     host, port
         Where to listen, as in `serve.Server`.
+    direction
+        Way of the stage, 1 or -1, of volumes that it moved through a tilted light sheet: they are
+        shown upright. By default as they are in the files.
     """
 
     def __init__(
-        self, ds: xr.Dataset, layout: Layout = "xy", *, host: str = "127.0.0.1", port: int = 0
+        self,
+        ds: xr.Dataset,
+        layout: Layout = "xy",
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        direction: Direction | None = None,
     ) -> None:
         one_of("layout", layout, ("xy", "4panel", "3d"))
         try:
             import neuroglancer
         except ImportError as error:
             raise ImportError(f"view needs neuroglancer: {INSTALL}") from error
+        self.matrix = None if direction is None else affine(ds, direction)
         self.server = Server(ds, host=host, port=port)
         served = self.server.served
         image = next(iter(served.images))
@@ -79,59 +168,39 @@ class View:
     def _show(
         self, state: Any, ng: Any, path: str, missing: xr.Dataset | None, layout: Layout
     ) -> None:
-        """Set layers, axes and position."""
+        """Set axes, position and layers."""
         served = self.server.served
-        image = served.images[path]
         described = image_attributes(
-            served.collection, image, served.factors, "0.5", served.limits, "mean"
+            served.collection, served.images[path], served.factors, "0.5", served.limits, "mean"
         )["ome"]
-        axes = described["multiscales"][0]["axes"]
-        dataset = described["multiscales"][0]["datasets"][0]
-        scale, offset = (t[t["type"]] for t in dataset["coordinateTransformations"])
-        kept = [i for i, axis in enumerate(axes) if axis["type"] != "channel"]
-        kept.sort(key=lambda i: (axes[i]["type"] != "space", -i))  # x, y, z, and then time
-        units = [PER_UNIT.get(axes[i].get("unit", ""), (1.0, "")) for i in kept]
-        per = [scale[i] * factor for i, (factor, _) in zip(kept, units, strict=True)]
-        state.dimensions = ng.CoordinateSpace(
-            names=[axes[i]["name"] for i in kept], units=[unit for _, unit in units], scales=per
-        )
-        sizes = [served.sizes[axes[i]["name"]] for i in kept]
-        state.position = [
-            offset[i] / scale[i] + (n // 2 if axes[i]["type"] == "space" else 0)
-            for i, n in zip(kept, sizes, strict=True)
-        ]
-        finest = min(per[:2])
-        extent = max(n * step for n, step in zip(sizes[:2], per[:2], strict=True)) / finest
-        state.cross_section_scale = extent / (SCREEN if layout != "4panel" else SCREEN / 2)
-        state.projection_scale = 1.5 * extent
-        has_channels = any(axis["type"] == "channel" for axis in axes)
-        source = f"{self.server.url}/{path}{'/' if path else ''}|zarr3:"
+        frame = _Frame(described["multiscales"][0], served.sizes, self.matrix)
+        frame.place(state, ng, SCREEN if layout != "4panel" else SCREEN / 2)
+        source = frame.source(ng, f"{self.server.url}/{path}{'/' if path else ''}|zarr3:")
         channels = described["omero"]["channels"]
         for i, channel in enumerate(channels):
-            window = channel["window"]
+            start, end = channel["window"]["start"], channel["window"]["end"]
             state.layers[channel["label"]] = ng.ImageLayer(
                 source=source,
                 shader=COLOURED.format(colour=channel["color"]),
                 shader_controls={
-                    "contrast": {
-                        "range": [window["start"], window["end"]],
-                        "window": [window["start"], 2 * window["end"] - window["start"]],
-                    }
+                    "contrast": {"range": [start, end], "window": [start, 2 * end - start]}
                 },
-                local_position=[i] if has_channels else [],
+                local_position=[i] if frame.has_channels else [],
                 blend="additive",
                 opacity=1,
                 volume_rendering_mode="on" if layout == "3d" else "off",
             )
-        for i, channel in enumerate(channels if missing is not None else ()):
-            if missing is not None and _has(missing, i):
-                state.layers[f"{channel['label']}: no file"] = ng.ImageLayer(
-                    source=f"{self.server.address}missing.zarr/|zarr3:",
-                    shader=HATCHED.format(colour=channel["color"]),
-                    local_position=[i] if has_channels else [],
-                    blend="default",
-                    opacity=1,
-                )
+        for i, channel in enumerate(channels):
+            if missing is None or not _has(missing, i):
+                continue
+            source = frame.source(ng, f"{self.server.address}missing.zarr/|zarr3:")
+            state.layers[f"{channel['label']}: no file"] = ng.ImageLayer(
+                source=source,
+                shader=HATCHED.format(colour=channel["color"]),
+                local_position=[i] if frame.has_channels else [],
+                blend="default",
+                opacity=1,
+            )
 
     def close(self) -> None:
         """End."""
