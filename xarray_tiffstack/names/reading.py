@@ -23,6 +23,7 @@ from xarray_tiffstack.names.vocabulary import DERIVED, VOCABULARY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_RAW = re.compile(r"(?<![^\W_])(?:img|image|raw|orig)(?![^\W_])", re.IGNORECASE)
 _SHOWN = 3  # templates that a refusal offers
 
 
@@ -218,11 +219,12 @@ def derived_files(names: Sequence[str]) -> dict[str, str]:
     made = [name for name in names if derived.search(name)] if words else []
     if not made or len(made) == len(names):
         return {}
-    raw = {_stem(name, derived) for name in set(names).difference(made)}
+    others = set(names).difference(made)
+    raw = {_stem(name, kind) for name in others for kind in (derived, _RAW)}
     return {name: "processed version of a raw file" for name in made if _stem(name, derived) in raw}
 
 
-def _stem(name: str, derived: re.Pattern[str]) -> str:
-    """Return the name of a file, without its folder and what says how it was made."""
+def _stem(name: str, kind: re.Pattern[str]) -> str:
+    """Return the name of a file, without its folder and the words that say how it was made."""
     stem = re.sub(r"(?:\.ome)?\.\w+$", "", name.rpartition("/")[2], flags=re.IGNORECASE)
-    return derived.sub("", stem).strip(" _-.")
+    return kind.sub("", stem).strip(" _-.")
