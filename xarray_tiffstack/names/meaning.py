@@ -302,6 +302,8 @@ def _unmarked_name(field: Field, pieces: Pieces, taken: set[str]) -> str:
         return "dye"
     if all(map(VARIANT.fullmatch, texts)):
         return "variant"
+    if {text.lower() for text in texts} == {"r", "g", "b"}:
+        return "channel"
     if {text.lower() for text in texts} in ({"left", "right"}, {"l", "r"}):
         return "side"
     place = pieces.index(field)

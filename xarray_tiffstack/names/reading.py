@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -161,7 +162,7 @@ def _says_more(found: Inference, convention: Convention, columns: Columns) -> bo
     """Whether an inference finds more in names than a convention, or words of their own."""
     own = _varying(found.parsed[1]) if found.parsed else []
     free = any(token.role == "sample" for token in convention.tokens.values())
-    if free and any(name not in VOCABULARY and not re.fullmatch(r"n\d*", name) for name in own):
+    if free and any(name not in VOCABULARY and not re.fullmatch(r".|n\d*", name) for name in own):
         return True
     told = [name for name in _varying(columns) if convention.tokens[name].role != "sample"]
     marked = any(not re.fullmatch(r"n\d*", name) for name in own)
@@ -220,8 +221,20 @@ def derived_files(names: Sequence[str]) -> dict[str, str]:
     if not made or len(made) == len(names):
         return {}
     others = set(names).difference(made)
-    raw = {_stem(name, kind) for name in others for kind in (derived, _RAW)}
-    return {name: "processed version of a raw file" for name in made if _stem(name, derived) in raw}
+    raw = sorted({_stem(name, kind) for name in others for kind in (derived, _RAW)})
+    return {
+        name: "processed version of a raw file"
+        for name in made
+        if _begins(raw, _stem(name, derived))
+    }
+
+
+def _begins(raw: Sequence[str], stem: str) -> bool:
+    """Whether a stem is one of some that are sorted, or the first words of one."""
+    place = bisect_left(raw, stem)
+    if not stem or place == len(raw):
+        return False
+    return raw[place] == stem or raw[place].startswith(tuple(stem + gap for gap in "_- ."))
 
 
 def _stem(name: str, kind: re.Pattern[str]) -> str:
