@@ -258,6 +258,22 @@ ARRAYS: dict[str, tuple[list[str], dict[str, list[Any]]]] = {
         + [lattice("decon/488/", 0, 488, s, end="_decon") for s in range(6)],
         {"channel": [488], "stack": [*range(6)]},
     ),
+    "overlays beside channels": (
+        made("img_t{:02d}_{}.tif", range(9), ("ch00", "ch01", "overlay")),
+        {"time": [*range(9)], "channel": [0, 1]},
+    ),
+    "merged channels beside dyes": (
+        made("img_t{:02d}_{}.tif", range(9), ("DAPI", "GFP", "merge")),
+        {"t": [*range(9)], "channel": ["DAPI", "GFP"]},
+    ),
+    "masks beside images": (
+        made("{:03d}_{}.tif", range(5), ("img", "masks")),
+        {"n": [*range(5)]},
+    ),
+    "red, green and blue": (
+        made("img_{:03d}_{}.tif", range(3), "RGB"),
+        {"n": [0, 1, 2], "channel": ["B", "G", "R"]},
+    ),
     "a running number": (
         [f"{n:04d}_t{t}_z{z}.tif" for n, (t, z) in enumerate(product(range(3), range(4)))][:-2],
         {"t": [0, 1, 2], "z": [0, 1, 2, 3]},
@@ -311,6 +327,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "files that a convention leaves out though they are made alike": (
         [*made("img_t{:02d}_ch{:02d}.tif", range(9), (0, 1)), "img_t_ch.tif"],
         "1 of 19 names",
+    ),
+    "numbers and texts in one place": (
+        [*made("raw/img_t{:03d}.tif", range(5)), *made("flat/flat_{:03d}.tif", range(2))],
+        "count in 2 ways",
     ),
     "glued numbers of several lengths": (
         ["cam1/cam10.tif", "cam1/cam1100.tif", "cam2/cam20.tif", "cam2/cam2100.tif"],

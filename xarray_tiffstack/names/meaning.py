@@ -217,11 +217,12 @@ def _holds(letter: Letter, field: Field, beside: set[str], before: str, after: s
     """Whether what a letter means in some company holds."""
     if (letter.lower and field.before.isupper()) or (letter.counted and not _goes_up_by_one(field)):
         return False
+    wide = letter.digits and min(map(len, field.texts)) >= letter.digits
     return bool(
         (letter.beside and beside & {*letter.beside.split()})
         or (letter.before and before in letter.before.split())
         or (letter.after and after in letter.after.split())
-        or (letter.digits and min(map(len, field.texts)) >= letter.digits)
+        or (wide and (field.before.isupper() or min(field.values) > 0))  # w0000 is no well
         or (letter.alone and _is_alone(letter.alone, field, beside))
     )
 
@@ -301,6 +302,8 @@ def _unmarked_name(field: Field, pieces: Pieces, taken: set[str]) -> str:
         return "dye"
     if all(map(VARIANT.fullmatch, texts)):
         return "variant"
+    if {text.lower() for text in texts} == {"r", "g", "b"}:
+        return "channel"
     if {text.lower() for text in texts} in ({"left", "right"}, {"l", "r"}):
         return "side"
     place = pieces.index(field)
@@ -336,7 +339,8 @@ def _settle_texts(fields: list[Field]) -> None:
         one for one in fields if one.name in ("channel", "ch", "cycle", "c", "round", "wavelength")
     ]
     counted = [one for one in fields if one.number and one.marked and one.token.role != "clock"]
-    for text in [one for one in fields if one.name in ("name", "sample", "folder", "dye")]:
+    texts = [one for one in fields if not one.number]
+    for text in [one for one in texts if one.name in ("name", "sample", "folder", "dye")]:
         own = channels if text.name != "folder" else []
         among = len(own) > 1 and determines([one.codes for one in own], text.codes)
         single = any(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from xarray_tiffstack.names.vocabulary import DERIVED, VOCABULARY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_RAW = re.compile(r"(?<![^\W_])(?:img|image|raw|orig)(?![^\W_])", re.IGNORECASE)
 _SHOWN = 3  # templates that a refusal offers
 
 
@@ -160,7 +162,7 @@ def _says_more(found: Inference, convention: Convention, columns: Columns) -> bo
     """Whether an inference finds more in names than a convention, or words of their own."""
     own = _varying(found.parsed[1]) if found.parsed else []
     free = any(token.role == "sample" for token in convention.tokens.values())
-    if free and any(name not in VOCABULARY and not re.fullmatch(r"n\d*", name) for name in own):
+    if free and any(name not in VOCABULARY and not re.fullmatch(r".|n\d*", name) for name in own):
         return True
     told = [name for name in _varying(columns) if convention.tokens[name].role != "sample"]
     marked = any(not re.fullmatch(r"n\d*", name) for name in own)
@@ -218,11 +220,24 @@ def derived_files(names: Sequence[str]) -> dict[str, str]:
     made = [name for name in names if derived.search(name)] if words else []
     if not made or len(made) == len(names):
         return {}
-    raw = {_stem(name, derived) for name in set(names).difference(made)}
-    return {name: "processed version of a raw file" for name in made if _stem(name, derived) in raw}
+    others = set(names).difference(made)
+    raw = sorted({_stem(name, kind) for name in others for kind in (derived, _RAW)})
+    return {
+        name: "processed version of a raw file"
+        for name in made
+        if _begins(raw, _stem(name, derived))
+    }
 
 
-def _stem(name: str, derived: re.Pattern[str]) -> str:
-    """Return the name of a file, without its folder and what says how it was made."""
+def _begins(raw: Sequence[str], stem: str) -> bool:
+    """Whether a stem is one of some that are sorted, or the first words of one."""
+    place = bisect_left(raw, stem)
+    if not stem or place == len(raw):
+        return False
+    return raw[place] == stem or raw[place].startswith(tuple(stem + gap for gap in "_- ."))
+
+
+def _stem(name: str, kind: re.Pattern[str]) -> str:
+    """Return the name of a file, without its folder and the words that say how it was made."""
     stem = re.sub(r"(?:\.ome)?\.\w+$", "", name.rpartition("/")[2], flags=re.IGNORECASE)
-    return derived.sub("", stem).strip(" _-.")
+    return kind.sub("", stem).strip(" _-.")

@@ -97,6 +97,9 @@ _PLATE = re.compile(
 )
 _PLACE = re.compile(r"(?i:s|w|f|site|field|fld|fov|wv)\d*")
 
+# Texts of one make with other numbers: more of them count something.
+_COUNTED = 3
+
 _Word: TypeAlias = "tuple[list[str], np.ndarray]"
 
 
@@ -179,6 +182,8 @@ def _word_pieces(
     mixed = len({_shape(text) for text in texts}) > 1
     dyes = are_dyes(texts) and not texts[0][0].isdecimal() and not _count_alike(shown)
     lettered = all(map(WELL.fullmatch, shown)) and _letters_change(texts)
+    if mixed and not dyes:
+        _refuse_counters(shown)
     if mixed or dyes or lettered or any(map(is_joined, texts)):
         return _without_head(field)
     runs = [_RUN.findall(text) for text in texts]
@@ -216,6 +221,13 @@ def _speak_of_plates(line: str, words: list[_Word], place: int) -> bool:
     behind = words[place + 1][0] if place + 1 < len(words) else []
     counted = _count_alike(plain(texts)) and not any(text[0] in "wW" for text in behind)
     return not counted and any(map(_PLACE.fullmatch, behind))
+
+
+def _refuse_counters(texts: Sequence[str]) -> None:
+    """Refuse texts that are numbers for the most part, as t000, t001, t002 and 000, 001."""
+    kinds = Counter(re.sub(r"\d+", "0", text) for text in texts)
+    if max(kinds.values()) > _COUNTED:
+        raise UnclearError(f"words such as {', '.join(texts[:3])} count in {len(kinds)} ways")
 
 
 def _wells(field: Field, *, plate: bool) -> Pieces:
