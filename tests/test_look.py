@@ -461,6 +461,29 @@ def test_colours_of_samples(tmp_path: Path) -> None:
     assert ((overlaid > 128) == (image > 128)).all()
 
 
+@pytest.mark.filterwarnings("ignore")  # what names are read as, and files that are empty
+def test_real_folders(data: Path) -> None:
+    """Every real folder that opens has a page, and each of its planes is that of its file."""
+    shown = 0
+    for folder in sorted(path for path in data.iterdir() if path.is_dir()):
+        try:
+            ds = opened(folder, duplicates="first")
+        except (OSError, ValueError):
+            continue  # of several samples, or not understood; other tests say which
+        page = preview(ds)
+        check_asks_for_nothing(page.html)
+        shown += 1
+        for row in page.pictures:
+            for picture in row:
+                if picture.problem or picture.factor > 1:
+                    continue
+                planes = tifffile.imread(picture.file, key=slice(None)).reshape(
+                    -1, *picture.small.shape
+                )
+                assert any((picture.small == plane).all() for plane in planes), picture.file
+    assert shown >= 20
+
+
 # --- the commands -----------------------------------------------------------------------------
 
 
