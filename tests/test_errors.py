@@ -143,7 +143,7 @@ def test_no_readable_file(acquisition: Path) -> None:
     for path in acquisition.iterdir():
         os.truncate(path, 0)
     with (
-        pytest.warns(UserWarning, match="15 of 15 files are empty"),
+        pytest.warns(UserWarning, match="15 of 15 files missing, because empty"),
         pytest.raises(OSError, match=r"(?s)none of 15 files can be read.*and 10 more"),
     ):
         opened(acquisition)
@@ -152,7 +152,7 @@ def test_no_readable_file(acquisition: Path) -> None:
 def test_an_empty_file_is_missing(acquisition: Path) -> None:
     path = acquisition / reference_name(1, 2)
     os.truncate(path, 0)
-    with pytest.warns(UserWarning, match=rf"(?s)1 of 15 files are empty.*{path.name}"):
+    with pytest.warns(UserWarning, match=rf"(?s)1 of 15 files missing, because empty.*{path.name}"):
         ds = opened(acquisition)
     assert not ds.present.sel(channel=560, stack=2)
     assert (ds.image.sel(channel=560, stack=2) == 0).all()
@@ -182,7 +182,7 @@ def test_links_and_what_is_no_file(acquisition: Path) -> None:
     assert ds.sizes["stack"] == 5
     assert ds.tiffstack.report().aside == ["pipe.tif: not a regular file"]
     (acquisition / reference_name(0, 5)).symlink_to(acquisition / "gone.tif")
-    with pytest.warns(UserWarning, match="1 of 16 files are empty or gone"):
+    with pytest.warns(UserWarning, match="1 of 16 files missing, because empty or gone"):
         ds = opened(acquisition)
     assert ds.present.sum() == 15
 

@@ -183,7 +183,7 @@ def test_lasers_stand_along_the_channels(acquisition: Path) -> None:
 
 def test_real_files_of_which_one_has_pixels(data: Path) -> None:
     source = data / "mm_scifio_zero_byte"
-    with pytest.warns(UserWarning, match="19 of 20 files are empty"):
+    with pytest.warns(UserWarning, match="19 of 20 files missing, because empty"):
         ds = opened(source, pattern="img_{t:d}_{channel}_{z:d}.tif")
     assert int(ds.present.sum()) == 1
     assert len(ds.tiffstack.report().unreadable) == 19

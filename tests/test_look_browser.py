@@ -47,7 +47,7 @@ def test_page(acquisition: Path, tmp_path: Path) -> None:
     (acquisition / reference_name(2, 3)).unlink()
     (acquisition / reference_name(1, 2)).write_bytes(b"disk full")
     (acquisition / reference_name(0, 1)).write_bytes(b"")
-    with pytest.warns(UserWarning, match="1 of 14 files are empty"):
+    with pytest.warns(UserWarning, match="1 of 14 files missing, because empty"):
         ds = xr.open_dataset(acquisition, engine="tiffstack")
     page = tmp_path / "page.html"
     shown = preview(ds)

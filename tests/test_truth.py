@@ -330,7 +330,7 @@ def test_each_file_is_an_array_of_its_own(name: str) -> None:
 
 
 def test_empty_files_are_missing() -> None:
-    with pytest.warns(UserWarning, match="19 of 20 files are empty"):
+    with pytest.warns(UserWarning, match="19 of 20 files missing, because empty"):
         ds = xr.open_dataset(DATA / "mm_scifio_zero_byte", engine="tiffstack")
     assert ds.present.sum() == 1
     assert ds.present.sel(time=0, channel="Cy3", z=0)

@@ -87,8 +87,8 @@ def _samples(
     headers = Headers(unreadable=empty | absent)
     if headers.unreadable:
         warnings.warn(
-            f"{len(headers.unreadable)} of {_files(table)} are empty or gone, and count as "
-            f"missing:\n{first_lines(headers.unreadable.values())}",
+            f"{len(headers.unreadable)} of {_files(table)} missing, because empty or gone:\n"
+            f"{first_lines(headers.unreadable.values())}",
             UserWarning,
             stacklevel=user_stacklevel(),
         )
