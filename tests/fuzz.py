@@ -244,9 +244,25 @@ def _gather_pages(tif: tifffile.TiffFile, groups: dict[Any, list[np.ndarray]]) -
             safe = False
             continue
         with contextlib.suppress(Exception):
-            pixels = page.aspage().asarray(maxworkers=1)
+            pixels = _decoded(page.aspage())
             groups.setdefault((pixels.shape, pixels.dtype), []).append(pixels)
     return safe
+
+
+def _decoded(page: tifffile.TiffPage) -> np.ndarray:
+    """Decode a page; or join its strips, where it only says wrongly how many rows they have."""
+    try:
+        return page.asarray(maxworkers=1)
+    except Exception:
+        if page.compression != 1 or page.dtype is None:
+            raise
+        strips = zip(page.tags[273].value, page.tags[279].value, strict=True)
+        handle, stored = page.parent.filehandle, b""
+        for offset, size in strips:
+            handle.seek(offset)
+            stored += handle.read(size)
+        dtype = page.dtype.newbyteorder(page.parent.byteorder)
+        return np.frombuffer(stored, dtype).reshape(page.shape)
 
 
 def same(pixels: np.ndarray, others: list[np.ndarray]) -> bool:

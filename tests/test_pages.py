@@ -207,6 +207,18 @@ def test_unlike_images_of_an_ome_file_are_told(tmp_path: Path) -> None:
     assert_holds(path, ("z", "y", "x"), pages(3, Y, X), "1 page of 4 left out: shape (2, 9)")
 
 
+def test_the_only_page_of_an_ome_file(tmp_path: Path) -> None:
+    """What its metadata lists beyond that is not looked for behind the pixels."""
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, pages(4, Y, X), photometric="minisblack", metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(path) as tif:
+        link = max(tag.offset for tag in tif.pages[0].tags) + 12
+    content = bytearray(path.read_bytes())
+    content[link : link + 4] = bytes(4)
+    path.write_bytes(content)
+    assert_holds(path, ("y", "x"), pages(4, Y, X)[0])
+
+
 # --- Micro-Manager
 
 

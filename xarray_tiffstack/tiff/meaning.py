@@ -39,6 +39,7 @@ _COLUMNS = {"column": "col"}  # of NDTiff, as this package calls it
 # Series whose pages are counted here; of all other kinds tifffile knows better which count.
 _COUNTED = {"uniform", "generic", "shaped", "imagej", "ome", "mmstack", "scanimage", "nih"}
 _UNNAMED = {"uniform", "generic"}  # of which tifffile knows no more than is seen here
+_RUNNING = {"imagej", "shaped", *_UNNAMED}  # whose pages may follow one directory
 # Series that the first directory, and how the others are stored, tell all about.
 _LASTING = {"uniform", "generic", "shaped", "imagej", "ome", "stk"}
 
@@ -176,7 +177,8 @@ def _told(tif: tifffile.TiffFile, file: File, chain: Chain, stack: _Stack) -> Me
     alike = [s for s in series if s.keyframe.shape == stack.page.shape]
     alike = [s for s in alike if (s.shape, s.axes) == (alike[0].shape, alike[0].axes)]
     sizes = [max(1, math.prod(s.shape) // s.keyframe.size) for s in alike]
-    if len(chain) == 1 and sizes and (n := _in_a_run(tif, sizes[0])) > 1:
+    n = _in_a_run(tif, sizes[0]) if len(chain) == 1 and kind in _RUNNING and sizes else 1
+    if n > 1:
         return _run(file, chain, plain, alike[0], n)
     if kind not in _UNNAMED:
         found = _in_series(alike, sizes, chain, plain)

@@ -193,7 +193,9 @@ class Region:
         if page.nbytes > stored * int(self.table.tightest[number]):
             raise too_large(self.file, page.nbytes, stored)
         offsets, counts = (each.tolist() for each in found)
-        if len(offsets) == len(counts) == math.prod(page.chunked):
+        if page.is_contiguous and page.predictor != 1:  # no program should write that
+            self.put(page, block)
+        elif len(offsets) == len(counts) == math.prod(page.chunked):
             self.put_segments(page, offsets, counts, block)
         elif page.is_contiguous:
             self.put(page, block)
