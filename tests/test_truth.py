@@ -124,7 +124,7 @@ REFUSED = {
     "flavours_image_tiff": r"26 names.*12bit\.cropped\.tiff.*pattern=",
     "flavours_imagej": r"13 names.*gray16-3x2-sub1\.tif.*pattern=",
     "flavours_libtiffpic_depth": r"samples.*group='flower-minisblack.*open_datatree",
-    "flavours_pillow_multipage": r"15 names.*12in16bit\.tif.*pattern=",
+    "flavours_pillow_multipage": r"14 names.*12in16bit\.tif.*pattern=",
     "flavours_skimage": r"5 names.*_blobs_3d_fiji_skeleton\.tif.*pattern=",
     "hipsc_uneven_bare_frame": r"2 samples.*y: 1040, x: 1387.*1 file\n.*open_datatree",
     "ome_tiled_minerva": r"2 names.*64x64\.ome\.tif.*pattern=",
