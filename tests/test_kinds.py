@@ -413,3 +413,31 @@ def test_long_names_of_separators_are_read_or_refused_at_once() -> None:
         assert infer(names).reasons
     names = ["_".join(str(rng.randrange(10)) for _ in range(118)) + ".tif" for _ in range(200)]
     assert infer(names).template is None
+
+
+ODD = [
+    *"tzCW1_-.+ [](){}/%=,px",
+    *("02", "0p5", "um", "GFP", "2024_03_01", "14-30-05", "1st", "01h30m", "B03", "well", "nM"),
+    *("é", "细", "Δ", "\U0001d7d8", "\ue000", "\ua000"),
+]
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_odd_names_are_placed_or_refused(seed: int) -> None:
+    rng = random.Random(seed)
+    parts = [rng.choice(ODD) for _ in range(rng.randint(1, 9))]
+    changing = [rng.random() < 0.4 for _ in parts]
+    names = set()
+    for _ in range(rng.randint(1, 12)):
+        others = [str(rng.randint(0, 12)), f"{rng.randint(0, 99):02d}", rng.choice(ODD)]
+        own = [
+            rng.choice(others) if new else part for part, new in zip(parts, changing, strict=True)
+        ]
+        folders = filter(None, "".join(own).split("/"))
+        names.add(("/".join(folders) or "a") + ".tif")
+    try:
+        grids = grids_of(sorted(names))
+    except ValueError:
+        return
+    paths = [path for grid in grids.values() for path in grid.paths.ravel() if path]
+    assert len(paths) == len(set(paths)) <= len(names)
