@@ -6,8 +6,10 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from xarray_tiffstack.ome_zarr.settings import Options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOTO = shutil.which("moto_server")
+MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent))
 # Of packages that are imported here: they warn about their own.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
