@@ -20,10 +20,9 @@ from xarray_tiffstack.names.conventions import (
     inferred_convention,
 )
 from xarray_tiffstack.names.dependencies import determines
-from xarray_tiffstack.names.infer import infer, units_beside
+from xarray_tiffstack.names.infer import units_beside
 from xarray_tiffstack.names.pattern import Pattern
-from xarray_tiffstack.names.reading import read_names
-from xarray_tiffstack.names.recognise import recognise
+from xarray_tiffstack.names.reading import UnreadableError, read_names
 from xarray_tiffstack.names.vocabulary import Token
 from xarray_tiffstack.source import common_folder, inside, list_files
 
@@ -248,13 +247,17 @@ def suggest(source: Source) -> tuple[list[str], bool]:
 
     Lists the folders; opens no file.
     """
-    names = list_files(source).names
-    known, found = recognise(names), infer(names)
-    templates = [found.template] if found.template else found.candidates
-    lines = [f"convention  {reason}" for reason in known.reasons]
+    try:
+        reading = read_names(list_files(source).names)
+    except UnreadableError as error:
+        templates, reasons, known = error.templates, error.reasons, None
+    else:
+        templates, reasons, known = [reading.pattern.text], reading.reasons, reading.convention
+    named = known is not None and known.name != INFERRED
+    lines = [f"convention  {known.name}"] if named and known else []
     lines += [f"template    {template}" for template in templates]
-    lines += [f"            {reason}" for reason in found.reasons]
-    return lines, (known.pattern or found.pattern) is not None
+    lines += [f"            {reason}" for reason in reasons]
+    return lines, known is not None
 
 
 def _tell(

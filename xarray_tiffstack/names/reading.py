@@ -59,24 +59,24 @@ class UnreadableError(ValueError):
         """Pickle what it was made of."""
         return UnreadableError, (self.names, self.reasons, self.templates)
 
-    def message(self, option: str = "pattern=") -> str:
-        """Say what is wrong, and what to do; `option` is how a pattern is given.
+    def message(self) -> str:
+        """Say what is wrong, and what to do.
 
         Examples
         --------
         >>> error = UnreadableError(["a_1.tif", "b.tif"], ["two kinds"], ["{n}.tif"])
-        >>> print(error.message("--pattern "))
+        >>> print(error)
         no known convention explains these 2 names, and they cannot be read without guessing:
           a_1.tif
           b.tif
           two kinds
         Say how they are read:
-          --pattern '{n}.tif'
+          pattern='{n}.tif'
         """
         total = len(self.names)
         why = "".join(f"\n  {reason}" for reason in self.reasons)
-        ways = [f"{option}{template!r}" for template in self.templates]
-        ways = ways or [f"a template of your own, such as {option}'{{name}}_t{{t:d}}_z{{z:d}}.tif'"]
+        ways = [f"pattern={template!r}" for template in self.templates]
+        ways = ways or ["a template of your own, such as pattern='{name}_t{t:d}_z{z:d}.tif'"]
         return (
             f"no known convention explains these {total} names, and they cannot be read "
             f"without guessing:\n{first_lines(self.names)}{why}\nSay how they are read:\n"
