@@ -1,7 +1,7 @@
 """A folder that the microscope is still writing: which files are complete, and when to end.
 
 A time point is taken when all of its files are there, or those of a later one are; a file that
-comes later still is filled in. At the end the store is made the same as a conversion of the whole
+comes later still is filled in. At the end the store is made the same as a conversion of all of the
 folder, whatever happened on the way.
 """
 

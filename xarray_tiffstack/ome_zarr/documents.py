@@ -72,7 +72,7 @@ class Documents:
                 self.root.require_group(path).update_attributes(attrs)
         for image, level in self.plan.places:
             self._create_level(image, level)
-        # What a power failure may leave of the root is told once more here.
+        # What a power failure may damage in the root is kept once more here.
         own = {
             "settings": asdict(self.settings),
             "images": [image.path for image in self.plan.images],

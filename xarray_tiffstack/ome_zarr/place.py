@@ -221,7 +221,7 @@ def clear(target: Path) -> None:
 
 
 def glob_escape(name: str) -> str:
-    """Have a name stand for itself in a glob."""
+    """Have a name mean itself in a glob."""
     return re.sub(r"([*?[])", r"[\1]", name)
 
 

@@ -136,7 +136,7 @@ class Plan:
     def pieces(self, region: Region, step: Mapping[str, int]) -> Iterator[Region]:
         """Cut a region into pieces that follow each other in C order, made of entire steps.
 
-        Memory that is small and used again soon stays mapped, and partly cached: whole files at
+        Memory that is small and used again soon stays mapped, and partly cached: entire files at
         once take about 1.5 times the processor time.
         """
         extent = {dim: length(along) for dim, along in region.items()}

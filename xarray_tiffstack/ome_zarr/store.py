@@ -2,7 +2,7 @@
 
 The attribute ``tiffstack`` of the root says what the store is made of, and by its ``state``
 (``"preparing"``, ``"writing"``, ``"complete"``) how far it is; ``"complete"`` is the last thing
-written. The settings are told once more in the group ``tiffstack``, for the case that a power
+written. The settings are kept once more in the group ``tiffstack``, for the case that a power
 failure damages the root.
 """
 
