@@ -189,9 +189,8 @@ class TiffstackAccessor:
     def affine(self, *, direction: Literal[1, -1] = 1) -> np.ndarray:
         """Give the matrix that sets a skewed volume upright, as of a lattice light-sheet.
 
-        Where the stage moves the sample through a tilted light sheet, a volume is skewed. Viewers
-        take this matrix and show it upright; no pixel is changed. Needs the angle of the stage,
-        which tiffstack reads in ``Settings.txt`` and keeps as ``ds.image.attrs["stage_angle"]``.
+        A stage that moves through a tilted light sheet skews volumes. Viewers show them upright by
+        this matrix. Needs ``ds.image.attrs["stage_angle"]``, which is read in ``Settings.txt``.
 
         Parameters
         ----------
@@ -236,12 +235,13 @@ class TiffstackAccessor:
         the order of OME-NGFF: time, channel, space. Further dimensions have one image for each
         label, in numbered groups, or in the wells of a plate. Each file is read once; its coarser
         levels are made from the pixels in memory. After an interruption the same call resumes
-        from the finished blocks, and ends with the same store.
+        from the finished blocks, writes those again that `verify` found damaged, and ends with
+        the same store.
 
         Parameters
         ----------
         store : str, path or zarr store
-            Where to write; never inside the folder of the source.
+            Where to write; never inside the folder of the source, nor around it.
         levels : int or "auto"
             Resolution levels; 1 is full resolution alone. Each halves y and x, and z where that
             brings the voxel closer to a cube, by the mean of pairs of pixels. By default until a
@@ -286,6 +286,8 @@ class TiffstackAccessor:
         ------
         FileExistsError
             The store exists and was made otherwise; ``overwrite=True`` replaces it.
+        BlockingIOError
+            Another conversion writes to this store.
         ValueError
             Options that do not fit the data, or files that changed since their block was written.
         OSError
@@ -295,19 +297,18 @@ class TiffstackAccessor:
         Examples
         --------
         >>> import numpy as np, tifffile, xarray as xr
-        >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
-        >>> folder = TemporaryDirectory()
-        >>> raw, store = Path(folder.name, "raw"), Path(folder.name, "cell.ome.zarr")
-        >>> raw.mkdir()
+        >>> raw, saved = TemporaryDirectory(), TemporaryDirectory()
         >>> for t in (0, 1):
-        ...     tifffile.imwrite(raw / f"cell_t{t}.tif", np.full((8, 8), t, "uint16"))
-        >>> ds = xr.open_dataset(raw, engine="tiffstack", pattern="cell_t{t:d}.tif")
+        ...     tifffile.imwrite(f"{raw.name}/cell_t{t}.tif", np.full((8, 8), t, "uint16"))
+        >>> ds = xr.open_dataset(raw.name, engine="tiffstack", pattern="cell_t{t:d}.tif")
+        >>> store = f"{saved.name}/cell.ome.zarr"
         >>> ds.tiffstack.to_ome_zarr(store, verify=True).verified.ok
         True
         >>> xr.open_datatree(store, engine="zarr")["0"].image.sel(t=1).values.max()
         np.uint16(1)
-        >>> folder.cleanup()
+        >>> raw.cleanup(), saved.cleanup()
+        (None, None)
         """
         from xarray_tiffstack.array.variable import on_host
         from xarray_tiffstack.ome_zarr.convert import to_ome_zarr

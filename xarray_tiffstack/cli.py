@@ -354,6 +354,8 @@ def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Summary:
         raise ValueError(
             "--follow takes files as they come, and no option of the source but --pattern"
         )
+    if isinstance(args.voxel_size, float):
+        raise ValueError("--follow needs the axes of --voxel-size, such as z=0.5,y=0.1,x=0.1")
     stop = threading.Event()
 
     def end(number: int, frame: object) -> None:
