@@ -13,14 +13,14 @@ FIRST = 5  # how many offenders a message names
 
 
 def counted(number: int, noun: str) -> str:
-    """Give a number and its noun: "1 file", "2 files".
+    """Give a number and its noun, with the right plural.
 
     Examples
     --------
-    >>> counted(1, "file"), counted(0, "sample")
-    ('1 file', '0 samples')
+    >>> counted(1, "file"), counted(1200, "file")
+    ('1 file', '1,200 files')
     """
-    return f"{number} {noun if number == 1 else noun + 's'}"
+    return f"{number:,} {noun if number == 1 else noun + 's'}"
 
 
 def first_lines(items: Iterable[object], total: int | None = None) -> str:

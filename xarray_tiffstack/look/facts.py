@@ -9,7 +9,8 @@ import numpy as np
 
 from xarray_tiffstack.look.image import image_of, source_of
 from xarray_tiffstack.look.store import is_store
-from xarray_tiffstack.look.words import count, duration, in_bytes, label_text, ranges, seconds
+from xarray_tiffstack.look.words import duration, in_bytes, label_text, ranges, seconds
+from xarray_tiffstack.messages import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,7 +129,7 @@ def _voxel_line(ds: xr.Dataset, image: xr.DataArray) -> str:
 
 def _files_line(files: Files) -> str:
     held, slots = int((~files.filled).sum()), files.paths.size
-    line = f"{held:,} of {count(slots, 'file')}" if held < slots else count(slots, "file")
+    line = f"{held:,} of {counted(slots, 'file')}" if held < slots else counted(slots, "file")
     if files.elsewhere:
         return f"{line}, none of them on this computer"
     total = int(files.sizes[files.sizes > 0].sum())

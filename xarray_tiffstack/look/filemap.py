@@ -12,7 +12,8 @@ import numpy as np
 
 from xarray_tiffstack.look import plate
 from xarray_tiffstack.look.files import STATES
-from xarray_tiffstack.look.words import count, in_bytes, label_text
+from xarray_tiffstack.look.words import in_bytes, label_text
+from xarray_tiffstack.messages import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,9 +126,9 @@ def _square(files: Files, slots: np.ndarray) -> Square:
         return Square(worst, f"{first}: {_file_in_words(files, int(slots[0]))}".lstrip(": "))
     number = Counter(STATES[s] for s in states.tolist())
     held = len(slots) - number["missing"]
-    parts = [f"{held:,} of {count(len(slots), 'file')}" if held < len(slots) else ""]
+    parts = [f"{held:,} of {counted(len(slots), 'file')}" if held < len(slots) else ""]
     parts += [f"{n:,} {state}" for state, n in number.items() if state not in ("present",)]
-    said = ", ".join(filter(None, parts)) or f"all {count(len(slots), 'file')}"
+    said = ", ".join(filter(None, parts)) or f"all {counted(len(slots), 'file')}"
     return Square(worst, f"{first} to {last}: {said}")
 
 
@@ -155,7 +156,7 @@ def map_html(files: Files) -> str:
         first, last = drawn.columns or ("", "")
         ends = "<p class=ts-note>"
         ends += f"From left to right: {escape(first)} to {escape(last)}." if first != last else ""
-        ends += f" One square is {count(drawn.merged, 'file')}." if drawn.merged > 1 else ""
+        ends += f" One square is {counted(drawn.merged, 'file')}." if drawn.merged > 1 else ""
         ends += "</p>"
     kind = "ts-map ts-plate" if drawn.is_plate else "ts-map"
     return f"<div class='{kind}'>{''.join(rows)}</div>{ends}{_legend(files)}"

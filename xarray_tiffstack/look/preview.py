@@ -26,8 +26,8 @@ from xarray_tiffstack.look.planes import (
     read,
     select,
 )
-from xarray_tiffstack.look.words import count, duration, label_text
-from xarray_tiffstack.messages import one_of
+from xarray_tiffstack.look.words import duration, label_text
+from xarray_tiffstack.messages import counted, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -229,7 +229,7 @@ def _verdict(files: Files | None, found: list[Finding], planes: int) -> list[str
         listed = ", ".join(f"{name} ({number:,})" for name, number in others.items())
         said.append(f"Look at: {listed}.")
     elif not serious:
-        said.append(f"No problem found in the names, the sizes and {count(planes, 'plane')}.")
+        said.append(f"No problem found in the names, the sizes and {counted(planes, 'plane')}.")
     return said
 
 
@@ -238,11 +238,13 @@ def _files_in_words(files: Files) -> str:
     slots = files.paths.size
     missing, empty = (int(files.are(state).sum()) for state in ("missing", "empty"))
     if not missing and not empty:
-        return "The one file is there." if slots == 1 else f"All {count(slots, 'file')} are there."
+        return (
+            "The one file is there." if slots == 1 else f"All {counted(slots, 'file')} are there."
+        )
     parts = [f"{missing:,} {'is' if missing == 1 else 'are'} missing"] if missing else []
     parts += [f"{empty:,} {'is' if empty == 1 else 'are'} empty"] if empty else []
     good = slots - missing - empty
-    held = f"{good:,} of {count(slots, 'file')} {'is' if good == 1 else 'are'} there"
+    held = f"{good:,} of {counted(slots, 'file')} {'is' if good == 1 else 'are'} there"
     return f"{held}; {' and '.join(parts)}."
 
 

@@ -6,21 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xarray_tiffstack.messages import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SECONDS = {"millisecond": 1e-3, "second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
-
-
-def count(number: int, what: str) -> str:
-    """Count things, with the right plural.
-
-    Examples
-    --------
-    >>> count(1, "file"), count(1200, "file")
-    ('1 file', '1,200 files')
-    """
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def in_bytes(size: float) -> str:
@@ -32,7 +23,7 @@ def in_bytes(size: float) -> str:
     ('812 bytes', '316.15 MB')
     """
     if size < 1000:
-        return count(int(size), "byte")
+        return counted(int(size), "byte")
     for unit in ("kB", "MB", "GB", "TB"):
         size /= 1000
         if size < 1000 or unit == "TB":

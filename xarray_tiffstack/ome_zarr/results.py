@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xarray_tiffstack.messages import first_lines
+from xarray_tiffstack.messages import counted, first_lines
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class VerifyResult:
 
     def __str__(self) -> str:
         """Return the outcome in words, with the first differences."""
-        second = f"; {count(self.rechecked, 'file')} read a second way" if self.rechecked else ""
+        second = f"; {counted(self.rechecked, 'file')} read a second way" if self.rechecked else ""
         if self.ok and self.blocks == 1:
             return f"verified: the 1 block holds the pixels of its files{second}"
         if self.ok:
             return f"verified: all {self.blocks} blocks hold the pixels of their files{second}"
         found = [f"{d.place}: {d.reason} ({', '.join(d.paths)})" for d in self.differences]
         return (
-            f"{count(len(found), 'difference')} in {count(self.blocks, 'block')}{second}\n"
+            f"{counted(len(found), 'difference')} in {counted(self.blocks, 'block')}{second}\n"
             f"{first_lines(found)}\n"
             "Convert again: the blocks that differ are written again."
         )
@@ -90,12 +90,12 @@ class Summary:
         rate = self.nbytes / 1e6 / max(self.seconds, 1e-3)
         memory = f", peak memory {self.memory / 1e9:.2f} GB" if self.memory else ""
         lines = [
-            f"{self.store}: {count(self.files, 'file')}, {self.nbytes / 1e9:.2f} GB in "
+            f"{self.store}: {counted(self.files, 'file')}, {self.nbytes / 1e9:.2f} GB in "
             f"{self.seconds:.1f} s ({rate:.0f} MB/s){memory}"
         ]
         if self.written < self.blocks:
             lines.append(
-                f"already complete: {self.blocks - self.written} of {count(self.blocks, 'block')}"
+                f"already complete: {self.blocks - self.written} of {counted(self.blocks, 'block')}"
             )
         if self.missing:
             lines.append(f"slots without a file, filled: {self.missing}")
@@ -106,14 +106,3 @@ class Summary:
             lines.append(f"files that could not be read, filled: {len(failed)}")
             lines.append(first_lines(failed))
         return "\n".join(lines)
-
-
-def count(number: int, noun: str) -> str:
-    """Write a number of things.
-
-    Examples
-    --------
-    >>> count(1, "file"), count(2, "file")
-    ('1 file', '2 files')
-    """
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import zarr
 
-from xarray_tiffstack.messages import first_lines
+from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr import metadata as ngff
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.documents import XML, Documents, extends
 from xarray_tiffstack.ome_zarr.journal import NOTES, Journal, finished
 from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target, put
-from xarray_tiffstack.ome_zarr.results import Failure, count
 from xarray_tiffstack.ome_zarr.settings import WORDS, Settings
 from xarray_tiffstack.ome_zarr.source import Source
 from xarray_tiffstack.ome_zarr.writer import Levels, Writer
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from xarray_tiffstack.ome_zarr.plan import Block, Plan
+    from xarray_tiffstack.ome_zarr.results import Failure
 
 
 def read_notes(target: Target) -> dict[str, Any] | None:
@@ -137,7 +137,7 @@ class Store:
     @staticmethod
     def _of_change(changed: Sequence[str]) -> str:
         return (
-            f"{count(len(changed), 'file')} changed since the conversion began:\n"
+            f"{counted(len(changed), 'file')} changed since the conversion began:\n"
             f"{first_lines(changed)}\n"
             "Put back what they were, or convert all of it again."
         )
