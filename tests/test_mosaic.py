@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import tifffile
 import xarray as xr
-from conftest import reference_name
+from conftest import pixels, reference_name, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_lazy import indexers, read_bytes
@@ -278,3 +278,15 @@ def test_headers_of_uneven_tiles(tmp_path: Path, loaded: xr.DataArray) -> None:
 def test_a_single_pixel(mosaic: xr.Dataset, loaded: xr.DataArray) -> None:
     at = {"channel": 1, "stack": 0, "z": 2, "y": 13, "x": 9}
     assert mosaic.image.isel(at).compute() == loaded.isel(at)
+
+
+def test_an_axis_of_the_files_called_like_a_token(tmp_path: Path) -> None:
+    for at, part in product(range(2), range(3)):
+        write(tmp_path / f"p{at}_part{part}.tif", 3 * at + part, shape=(2, 6, 8))
+    ds = xr.open_dataset(
+        tmp_path, engine="tiffstack", pattern="p{position:d}_part{part:d}.tif", pages="position"
+    )
+    assert ds.image.dims == ("position", "position_in_file", "y", "x")
+    wanted = np.concatenate([pixels(3 + part, (2, 6, 8)) for part in range(3)])
+    np.testing.assert_array_equal(ds.image.sel(position=1), wanted)
+    np.testing.assert_array_equal(ds.part, np.repeat([0, 1, 2], 2))

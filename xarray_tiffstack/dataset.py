@@ -83,6 +83,8 @@ def make_dataset(table: FileTable, headers: Headers, options: Options) -> xr.Dat
         return tile
 
     image = _lazy_image(grid, joins, layout, probe, headers, options.fill_value)
+    names = dict(zip(layout.axes, image.inner, strict=True))
+    joins = [replace(join, axis=names[join.axis]) for join in joins]
     _check_names((*image.dims, *grid.coords))
     coords = labels_and_tokens(grid, joins, image.lengths, table)
     coords |= positions(image.inner_sizes, path, options.voxel_size, notes)
@@ -189,7 +191,8 @@ def _lazy_image(
     turned = tuple(len(outer) + i for i, join in enumerate(joins) if join.descending)
     paths = np.flip(grid.readable.transpose(order), turned)
     array, lengths = stitch(paths, joins, probe, fill_value)
-    return Image(array, outer, inner, lengths)
+    names = dict(zip(layout.axes, inner, strict=True))
+    return Image(array, outer, inner, {names[axis]: along for axis, along in lengths.items()})
 
 
 def _probe(paths: Iterable[str], pages: str | None, notes: Notes) -> tuple[str, Layout]:
