@@ -54,6 +54,7 @@ def bucket() -> Iterator[str]:
         for name, value in about.items():
             patch.setenv(name, value)
         wait_for(port)
+        s3fs.S3FileSystem.clear_instance_cache()  # of another server, in tests before
         s3fs.S3FileSystem(endpoint_url=endpoint, key="a", secret="b").mkdir("bucket")
         yield "s3://bucket"
         server.terminate()

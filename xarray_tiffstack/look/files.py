@@ -174,8 +174,12 @@ def files_of(ds: xr.Dataset, *, sizes: bool = True) -> Files:
         states = np.where(np.reshape(known, paths.shape), 0, STATES.index("missing"))
     present = np.full(paths.shape, True)
     if "present" in ds.variables and set(ds["present"].dims) <= set(path.dims):
-        there = ds["present"].broadcast_like(ds["path"]).transpose(*path.dims)
-        present = np.asarray(there.values == True)  # noqa: E712 - a new label of `reindex` is NaN
+        there = ds["present"].variable.compute()
+        values = there.transpose(*(d for d in path.dims if d in there.dims)).values
+        along = [n if d in there.dims else 1 for d, n in path.sizes.items()]
+        # By NumPy: xarray would copy all labels, at which old NumPy crashes if they are text.
+        flags = values.reshape(along) == True  # noqa: E712 - a new label of `reindex` is NaN
+        present = np.broadcast_to(flags, paths.shape)
     return Files(source, labels, paths, found, states, present, usual, wells_of(ds))
 
 
