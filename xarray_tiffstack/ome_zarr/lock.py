@@ -28,7 +28,7 @@ def locked(target: Target) -> Iterator[None]:
         yield
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = os.access(target.parent, os.W_OK)
+    beside = not target.is_dir() or os.access(target.parent, os.W_OK)
     path = target.with_name(f".{target.name}.lock") if beside else target / ".lock"
     number = _open_lock(path, target)
     try:
