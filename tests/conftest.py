@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import fields
 from importlib.util import find_spec
@@ -161,3 +162,11 @@ def when_opened() -> Iterator[Callable[[Callable[[str], object]], None]]:
     """Have something called with the path of each TIFF that is opened."""
     yield lambda call: setattr(_OPENED, "tell", call)
     _OPENED.tell = None
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard: a shell starts what runs in the background deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -144,14 +144,6 @@ def test_resumes_from_the_blocks_that_are_finished(acquisition, tmp_path, opened
     assert state(store) == "complete"
 
 
-@pytest.fixture
-def heard():
-    """Ctrl-C is heard: a shell starts what runs in the background deaf to it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("heard")
 def test_ctrl_c_stops_cleanly(acquisition, tmp_path, when_opened):
     ds, store, read = dataset(acquisition), tmp_path / "store.zarr", []

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
@@ -236,9 +237,22 @@ def test_many_chunks_over_one_connection(server: Server) -> None:
     connection.close()
 
 
+@contextmanager
+def ended(running: subprocess.Popen[str]) -> Iterator[None]:
+    """End a process, whatever happens."""
+    try:
+        yield
+    finally:
+        running.kill()
+
+
+@pytest.mark.usefixtures("heard")
 def test_from_the_shell(large: Path) -> None:
     command = [sys.executable, "-m", "xarray_tiffstack", "serve", str(large)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running,
+        ended(running),
+    ):
         assert running.stdout is not None
         url = running.stdout.readline().split()[0]
         ways = [running.stdout.readline() for _ in range(6)]
