@@ -51,13 +51,15 @@ def bucket() -> Iterator[str]:
         pytest.MonkeyPatch.context() as patch,
         subprocess.Popen(command, stderr=subprocess.DEVNULL) as server,
     ):
-        for name, value in about.items():
-            patch.setenv(name, value)
-        wait_for(port)
-        s3fs.S3FileSystem.clear_instance_cache()  # of another server, in tests before
-        s3fs.S3FileSystem(endpoint_url=endpoint, key="a", secret="b").mkdir("bucket")
-        yield "s3://bucket"
-        server.terminate()
+        try:
+            for name, value in about.items():
+                patch.setenv(name, value)
+            wait_for(port)
+            s3fs.S3FileSystem.clear_instance_cache()  # of another server, in tests before
+            s3fs.S3FileSystem(endpoint_url=endpoint, key="a", secret="b").mkdir("bucket")
+            yield "s3://bucket"
+        finally:
+            server.terminate()
 
 
 def wait_for(port: int) -> None:
