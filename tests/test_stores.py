@@ -444,3 +444,19 @@ def test_verify_reads_files_a_second_way(acquisition, tmp_path):
     part = ds.isel(z=slice(1, 3), stack=slice(2))  # no file is all there
     to_ome_zarr(part, tmp_path / "b.zarr", levels=1)
     assert part.tiffstack.verify(tmp_path / "b.zarr").ok
+
+
+@pytest.mark.parametrize("damage", [b"", b"xxxxxxxxxxxxxxxx"], ids=["emptied", "other bytes"])
+def test_a_damaged_chunk_is_found_and_written_again(acquisition, tmp_path, damage):
+    """Through the accessor, where files are read a second way, too."""
+    ds = xr.open_dataset(acquisition, engine="tiffstack")
+    store = tmp_path / "a.zarr"
+    ds.tiffstack.to_ome_zarr(store, progress=False)
+    assert ds.tiffstack.verify(store, progress=False).ok
+    chunk = next(path for path in sorted((store / "0/image/c").rglob("*")) if path.is_file())
+    chunk.write_bytes(damage)
+    found = ds.tiffstack.verify(store, progress=False)
+    assert not found.ok
+    assert chunk.relative_to(store).as_posix() in str(found)
+    assert ds.tiffstack.to_ome_zarr(store, progress=False).written >= 1
+    assert ds.tiffstack.verify(store, progress=False).ok

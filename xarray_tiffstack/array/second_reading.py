@@ -47,8 +47,18 @@ def _compared(path: str, layout: Layout, saved: xr.DataArray, seed: int) -> str 
         return f"{saved.shape} is saved, {layout.shape} was opened"
     try:
         for index, pixels in tiff.recheck(path, layout, PAGES, seed):
-            if not np.array_equal(saved[index].values, pixels, equal_nan=pixels.dtype.kind in "fc"):
-                return f"page {index} is saved otherwise than tifffile reads it"
+            if reason := _differs(saved[index], pixels):
+                return f"page {index} {reason}"
     except (OSError, ValueError) as error:
         return str(error)
     return None
+
+
+def _differs(saved: xr.DataArray, pixels: np.ndarray) -> str | None:
+    """Say how a page is saved otherwise than it was read."""
+    try:
+        found = saved.values
+    except Exception as error:  # a damaged chunk can raise anything
+        return f"cannot be read from the store: {error}"
+    same = np.array_equal(found, pixels, equal_nan=pixels.dtype.kind in "fc")
+    return None if same else "is saved otherwise than tifffile reads it"
