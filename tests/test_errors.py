@@ -285,3 +285,14 @@ def test_a_folder_that_may_not_be_listed(acquisition: Path) -> None:
 def test_pages_that_are_no_dimension(acquisition: Path, pages: object) -> None:
     with pytest.raises(ValueError, match="pages must be the name of a dimension"):
         opened(acquisition, pages=pages)
+
+
+def test_an_empty_file_is_converted_as_missing(acquisition: Path, tmp_path: Path) -> None:
+    os.truncate(acquisition / reference_name(1, 2), 0)
+    with pytest.warns(UserWarning, match="1 of 15 files missing"):
+        ds = opened(acquisition)
+    store = tmp_path / "a.zarr"
+    assert ds.tiffstack.to_ome_zarr(store, progress=False).missing == 1
+    assert ds.tiffstack.verify(store, progress=False).ok
+    with xr.open_datatree(store, engine="zarr") as tree:
+        assert not tree["0"].present.sel(channel=560, stack=2)

@@ -427,3 +427,22 @@ def test_parts_of_a_volume(tmp_path: Path, planes: list[int]) -> None:
     ds = xr.open_dataset(tmp_path, engine="tiffstack")
     assert ds.image.dims[-3:] == ("z", "y", "x")
     np.testing.assert_array_equal(ds.image.squeeze(), stack)
+
+
+def test_an_acquisition_of_scanimage_in_several_files(tmp_path):
+    """Files of 10, 10 and 4 frames are one series, in order."""
+    frame = 0
+    for part, count in enumerate((10, 10, 4), 1):
+        with tifffile.TiffWriter(tmp_path / f"scan_00001_{part:05d}.tif") as tif:
+            for _ in range(count):
+                tif.write(
+                    np.full((8, 8), frame, "int16"),
+                    contiguous=False,
+                    metadata=None,
+                    description=f"frameNumbers = {frame + 1}\nframeTimestamps_sec = {frame / 10}\n",
+                    software="SI.VERSION_MAJOR = '2016'\nSI.hChannels.channelSave = 1\n",
+                )
+                frame += 1
+    ds = xr.open_dataset(tmp_path, engine="tiffstack")
+    assert dict(ds.image.sizes) == {"frame": 24, "y": 8, "x": 8}
+    np.testing.assert_array_equal(ds.image.max(("y", "x")), np.arange(24))

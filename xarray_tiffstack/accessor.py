@@ -338,10 +338,10 @@ class TiffstackAccessor:
     ) -> VerifyResult:
         """Compare every pixel of a store with its source, by the checksums kept while writing.
 
-        Reads all of the source and all of the store. Where pixels are those of complete files, a
-        random sample of files is also read a second way, by tifffile alone, and compared with
-        what is stored. The result is kept with the store, in the attribute ``tiffstack`` of its
-        root; `to_ome_zarr` then writes the blocks that differ again.
+        Reads all of the source and all of the store. Where pixels are those of complete files, the
+        pages of each file are also counted by tifffile alone, and two of them, drawn at random, are
+        read that way and compared with what is stored. The result is kept in the attribute
+        ``tiffstack`` of the store; `to_ome_zarr` then writes the blocks that differ again.
 
         Parameters
         ----------

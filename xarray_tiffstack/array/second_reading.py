@@ -32,11 +32,13 @@ def second_reading(
     files = None if image is None else source_of(image._data)
     if files is None or not files.of_complete_files or files.grid.planes is not None:
         return None
-    layout = files.grid.layout
+    layout, paths_read = files.grid.layout, set(files.grid.paths.ravel())
     seed = random.randrange(2**32)
 
     def differs(paths: Sequence[str], saved: xr.DataArray) -> str | None:
-        return None if len(paths) != 1 else _compared(paths[0], layout, saved, seed)
+        if len(paths) != 1 or paths[0] not in paths_read:  # of a mosaic, or an empty file
+            return None
+        return _compared(paths[0], layout, saved, seed)
 
     return differs
 

@@ -144,7 +144,7 @@ def verify(
 
     `recheck` reads files a second way: it is given the paths of the files of a slot, and a lazy
     DataArray of the stored pixels along the dimensions that they have, and returns what differs as
-    text, or None. It is called for a random sample of files. The outcome is kept in the store where
+    text, or None. It is called for every file. The outcome is kept in the store where
     that may be written, and the next conversion writes the blocks that differ again.
     """
     target = place.target_of(store)

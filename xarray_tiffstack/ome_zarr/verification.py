@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 # Reads the files of a slot a second way: their paths, and the stored pixels along the dimensions
 # that a file has, lazily; says what differs, or None.
 Recheck: TypeAlias = "Callable[[Sequence[str], xr.DataArray], str | None]"
-
-RECHECKED = 1000  # files that are read a second way at most, drawn at random
 
 
 def verify_store(
@@ -161,10 +158,9 @@ def _recheck(
         for slot in plan.slots_of(block)
     }
     readable = [slot for slot in images if ", ".join(plan.paths([slot])) not in {"", *failed}]
-    drawn = random.sample(readable, min(len(readable), RECHECKED))
     stored = {
         path: xr.open_zarr(store.target, group=path, consolidated=False, chunks=None)["image"]
-        for path in {images[slot].group(0) for slot in drawn}
+        for path in {images[slot].group(0) for slot in readable}
     }
 
     def check(slot: Slot) -> str | None:
@@ -174,9 +170,9 @@ def _recheck(
         return recheck([os.path.join(collection.source, p) for p in plan.paths([slot])], pixels)
 
     with ThreadPoolExecutor(workers or PROCESSORS) as pool:
-        reasons = zip(drawn, pool.map(check, drawn), strict=True)
-        names = {slot: tuple(plan.paths([slot])) for slot in drawn}
-        return len(drawn), {
+        reasons = zip(readable, pool.map(check, readable), strict=True)
+        names = {slot: tuple(plan.paths([slot])) for slot in readable}
+        return len(readable), {
             slot: Difference(", ".join(names[slot]), names[slot], reason)
             for slot, reason in reasons
             if reason
