@@ -27,7 +27,7 @@ HEADLESS = (
     "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-PATIENCE = 60  # seconds for the browser to answer
+PATIENCE = 180  # seconds for the browser to answer
 ZOOM = 8  # pixels of the screen along the shortest side of a voxel
 # Shows 16 bits as they are: the low ones in red, the high ones in green.
 SHADER = """
