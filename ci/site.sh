@@ -26,6 +26,7 @@ cat > build/site-pages/docs/api.md <<'END'
 
 ::: xarray_tiffstack.accessor.TiffstackAccessor
     options:
+      inherited_members: true
       show_root_heading: false
 
 ## The package

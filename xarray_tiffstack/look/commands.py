@@ -1,4 +1,4 @@
-"""The commands that look at a source: preview, view and serve, and what info prints."""
+"""What the commands that look at a source do, and what they print."""
 
 from __future__ import annotations
 
@@ -16,119 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import xarray as xr
 
     from xarray_tiffstack.look.view import Layout
-
-
-def add_commands(
-    commands: Any,
-    add_source: Callable[..., None],
-    open_source: Callable[[Namespace], xr.Dataset],
-    keywords: Callable[[Namespace], Mapping[str, Any]],
-) -> None:
-    """Add preview, view and serve to the subparsers of ``tiffstack``.
-
-    Parameters
-    ----------
-    commands
-        The subparsers.
-    add_source
-        Adds the source and how it is read to a parser.
-    open_source
-        Opens what was given.
-    keywords
-        Gives the keywords that it was opened with.
-    """
-    preview = commands.add_parser(
-        "preview",
-        help="show a folder or a store on one page",
-        description="Show a folder or a store on one page: planes of each channel, a map of the "
-        "files, brightness, and what is not like the others. Reads the planes that it shows.",
-    )
-    add_source(preview, nargs=None)
-    option = preview.add_argument
-    option("out", metavar="OUT", nargs="?",
-           help="file to write, .html or .png (default: NAME_preview.html)")  # fmt: skip
-    option("--plane", type=_plane, default="middle", metavar="middle|max|N",
-           help="which plane along z (default: middle)")  # fmt: skip
-    option("--along", metavar="NAME", help="dimension of the columns (default: the longest)")
-    option("--count", type=int, metavar="N", help="planes of each channel (default: 8)")
-    option("--contrast", type=_contrast, default="auto", metavar="auto|each|LOW,HIGH",
-           help="auto: the same for a channel; each: for every plane its own")  # fmt: skip
-    option("--open", action="store_true", help="open the page in a browser")
-
-    def run_preview(args: Namespace) -> int:
-        show_preview(
-            open_source(args), args.out, open_it=args.open, keywords=keywords(args),
-            plane=args.plane, along=args.along, count=args.count, contrast=args.contrast,
-        )  # fmt: skip
-        return 0
-
-    preview.set_defaults(run=run_preview, duplicates="first")  # the page lists the others
-    _add_view(commands, add_source, open_source)
-    _add_serve(commands, add_source, open_source)
-
-
-def _add_view(
-    commands: Any, add_source: Callable[..., None], open_source: Callable[[Namespace], xr.Dataset]
-) -> None:
-    view = commands.add_parser(
-        "view",
-        help="look at a folder in neuroglancer",
-        description="Look at a folder or a store in neuroglancer, in a browser, until Ctrl-C.",
-    )
-    add_source(view)
-    _add_address(view)
-    view.add_argument("--layout", choices=("xy", "4panel", "3d"), default="xy",
-                      help="planes, planes from three sides, or the volume")  # fmt: skip
-    view.add_argument("--direction", type=int, choices=(1, -1),
-                      help="show a skewed volume upright: which way the stage moved")  # fmt: skip
-    view.add_argument("--no-browser", dest="browser", action="store_false",
-                      help="print the address, and open no browser")  # fmt: skip
-
-    def run_view(args: Namespace) -> int:
-        options = {"host": args.host, "port": args.port, "direction": args.direction}
-        view_until_interrupted(open_source(args), args.layout, args.browser, **options)
-        return 0
-
-    view.set_defaults(run=run_view)
-
-
-def _add_serve(
-    commands: Any, add_source: Callable[..., None], open_source: Callable[[Namespace], xr.Dataset]
-) -> None:
-    serve = commands.add_parser(
-        "serve",
-        help="serve a folder as OME-Zarr, for viewers",
-        description="Serve a folder as OME-Zarr over HTTP, for neuroglancer, vizarr, napari, Fiji "
-        "and others, until Ctrl-C. Nothing is converted, and nothing is written.",
-    )
-    add_source(serve)
-    _add_address(serve)
-
-    def run_serve(args: Namespace) -> int:
-        serve_until_interrupted(open_source(args), args.source, args.host, args.port)
-        return 0
-
-    serve.set_defaults(run=run_serve)
-
-
-def _add_address(parser: ArgumentParser) -> None:
-    parser.add_argument("--host", default="127.0.0.1",
-                        help="address to listen at (default: this computer alone)")  # fmt: skip
-    parser.add_argument("--port", type=int, default=0, help="port (default: a free one)")
-
-
-def _plane(text: str) -> int | str:
-    return int(text) if text.lstrip("-").isdecimal() else text
-
-
-def _contrast(text: str) -> tuple[float, ...] | str:
-    return tuple(map(float, text.split(","))) if "," in text else text
 
 
 def show_preview(

@@ -1,0 +1,193 @@
+"""Methods of ``ds.tiffstack`` that write a store, and prove that it holds the pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from xarray_tiffstack.accessor.data import Data
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from zarr.abc.store import Store
+
+    from xarray_tiffstack.ome_zarr import Summary, VerifyResult
+
+
+class Saving(Data):
+    """How a Dataset is written to Zarr."""
+
+    def to_ome_zarr(
+        self,
+        store: str | os.PathLike[str] | Store,
+        *,
+        levels: int | Literal["auto"] = "auto",
+        chunks: Mapping[str, int] | Literal["auto"] = "auto",
+        shards: Mapping[str, int] | Literal["auto"] | None = None,
+        compressors: Any = "auto",
+        ngff_version: Literal["0.5", "0.4"] = "0.5",
+        voxel_size: Mapping[str, float] | None = None,
+        method: Literal["mean", "nearest", "mode"] = "mean",
+        workers: int | None = None,
+        overwrite: bool = False,
+        verify: bool = False,
+        strict: bool = False,
+        progress: bool | Literal["auto"] = "auto",
+    ) -> Summary:
+        """Write OME-Zarr that viewers open, and that xarray opens with every label.
+
+        ``xr.open_datatree(store, engine="zarr")["0"]`` is the Dataset again, its dimensions in
+        the order of OME-NGFF: time, channel, space. Further dimensions have one image for each
+        label, in numbered groups, or in the wells of a plate. Each file is read once; its coarser
+        levels are made from the pixels in memory. After an interruption the same call resumes
+        from the finished blocks, writes those again that `verify` found damaged, and ends with
+        the same store.
+
+        Parameters
+        ----------
+        store : str, path or zarr store
+            Where to write; never inside the folder of the source, nor around it.
+        levels : int or "auto"
+            Resolution levels; 1 is full resolution alone. Each halves y and x, and z where that
+            brings the voxel closer to a cube, by the mean of pairs of pixels. By default until a
+            plane is at most 256 pixels wide.
+        chunks : mapping or "auto"
+            Chunk length along dimensions, in pixels; those not named keep the default, about 64
+            planes of 256 x 256, and 1 along time and channel.
+        shards : mapping, "auto" or None
+            Shard length along dimensions, multiples of the chunks'; "auto" puts the chunks of one
+            volume in one file; None writes every chunk as its own file.
+        compressors : Zarr codecs, "auto" or None
+            As in `zarr.create_array`; by default Blosc with LZ4 and bitshuffle, None for raw
+            pixels.
+        ngff_version : {"0.5", "0.4"}
+            0.5 is Zarr 3; 0.4 is Zarr 2, for older viewers.
+        voxel_size : mapping, optional
+            Micrometers by axis, such as ``{"z": 0.5, "y": 0.1, "x": 0.1}``; by default what the
+            coordinates say.
+        method : {"mean", "nearest", "mode"}
+            How coarser levels are made: the mean of pairs of pixels; of label images the first
+            pixel of each pair, or the most frequent label, so that no label is made up.
+        workers : int, optional
+            Threads; by default one a processor. Each holds a slab of a file as deep as a chunk,
+            and its coarser levels, in memory.
+        overwrite : bool
+            Replace a store that is complete, or that another source or other settings made. A
+            store that this very call began is resumed all the same.
+        verify : bool
+            Read the store back and compare every pixel's checksum with that of what was written.
+        strict : bool
+            Stop at the first file that cannot be read. By default its slot is filled with zeros,
+            ``present`` is False there, and the conversion continues.
+        progress : bool or "auto"
+            Show progress on standard error; "auto" does on a terminal and in a notebook.
+
+        Returns
+        -------
+        Summary
+            What was written, and which files failed.
+
+        Raises
+        ------
+        FileExistsError
+            The store exists and was made otherwise; ``overwrite=True`` replaces it.
+        BlockingIOError
+            Another conversion writes to this store.
+        ValueError
+            Options that do not fit the data, or files that changed since their block was written.
+        OSError
+            The store cannot be written (full disk, no permission), or with ``strict`` a file
+            cannot be read. Finished blocks stay, and the same call resumes.
+
+        Examples
+        --------
+        >>> import numpy as np, tifffile, xarray as xr
+        >>> from tempfile import TemporaryDirectory
+        >>> raw, saved = TemporaryDirectory(), TemporaryDirectory()
+        >>> for t in (0, 1):
+        ...     tifffile.imwrite(f"{raw.name}/cell_t{t}.tif", np.full((8, 8), t, "uint16"))
+        >>> ds = xr.open_dataset(raw.name, engine="tiffstack", pattern="cell_t{t:d}.tif")
+        >>> store = f"{saved.name}/cell.ome.zarr"
+        >>> ds.tiffstack.to_ome_zarr(store, verify=True).verified.ok
+        True
+        >>> xr.open_datatree(store, engine="zarr")["0"].image.sel(t=1).values.max()
+        np.uint16(1)
+        >>> raw.cleanup(), saved.cleanup()
+        (None, None)
+        """
+        from xarray_tiffstack.array.variable import on_host
+        from xarray_tiffstack.ome_zarr.convert import to_ome_zarr
+
+        return to_ome_zarr(
+            on_host(self._dataset),
+            store,
+            levels=levels,
+            chunks=chunks,
+            shards=shards,
+            compressors=compressors,
+            ngff_version=ngff_version,
+            voxel_size=voxel_size,
+            method=method,
+            workers=workers,
+            overwrite=overwrite,
+            verify=verify,
+            strict=strict,
+            progress=progress,
+        )
+
+    def verify(
+        self,
+        store: str | os.PathLike[str] | Store,
+        *,
+        workers: int | None = None,
+        progress: bool | Literal["auto"] = "auto",
+    ) -> VerifyResult:
+        """Compare every pixel of a store with its source, by the checksums kept while writing.
+
+        Reads all of the source and all of the store. Where pixels are those of complete files, the
+        pages of each file are also counted by tifffile alone, and two of them, drawn at random, are
+        read that way and compared with what is stored. The result is kept in the attribute
+        ``tiffstack`` of the store; `to_ome_zarr` then writes the blocks that differ again.
+
+        Parameters
+        ----------
+        store : str, path or zarr store
+            What `to_ome_zarr` wrote of these data, complete.
+        workers : int, optional
+            Threads; by default one a processor.
+        progress : bool or "auto"
+            As for `to_ome_zarr`.
+
+        Returns
+        -------
+        VerifyResult
+            Every chunk that differs, and the files that it comes from.
+
+        Raises
+        ------
+        ValueError
+            The store is not complete, or not of this source.
+        FileNotFoundError
+            There is no such store.
+
+        Examples
+        --------
+        >>> import numpy as np, tifffile, xarray as xr
+        >>> from tempfile import TemporaryDirectory
+        >>> raw, saved = TemporaryDirectory(), TemporaryDirectory()
+        >>> tifffile.imwrite(f"{raw.name}/cell_t0.tif", np.ones((8, 8), "uint16"))
+        >>> ds = xr.open_dataset(raw.name, engine="tiffstack", pattern="cell_t{t:d}.tif")
+        >>> summary = ds.tiffstack.to_ome_zarr(f"{saved.name}/cell.ome.zarr")
+        >>> ds.tiffstack.verify(f"{saved.name}/cell.ome.zarr").ok
+        True
+        >>> raw.cleanup(), saved.cleanup()
+        (None, None)
+        """
+        from xarray_tiffstack.array.second_reading import second_reading
+        from xarray_tiffstack.array.variable import on_host
+        from xarray_tiffstack.ome_zarr.convert import verify
+
+        ds = on_host(self._dataset)
+        recheck = second_reading(ds)
+        return verify(ds, store, workers=workers, progress=progress, recheck=recheck)

@@ -1,0 +1,172 @@
+"""Commands that write a store, and prove what it holds: convert and verify."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from xarray_tiffstack.cli.exits import BROKEN, DIFFERENT, DONE, EXIT_CODES, INTERRUPTED
+from xarray_tiffstack.cli.options import add_source, add_store, open_source, pairs, source_of
+
+if TYPE_CHECKING:
+    import argparse
+
+    import xarray as xr
+
+    from xarray_tiffstack import Summary
+
+
+def add_commands(commands: Any) -> None:
+    """Add convert and verify to the subparsers of ``tiffstack``."""
+    for add in (_add_convert, _add_verify):
+        add(commands)
+
+
+def _add_convert(commands: Any) -> None:
+    convert = commands.add_parser(
+        "convert",
+        help="write an OME-Zarr store",
+        description="Write an OME-Zarr store that viewers open, and xarray with every label.",
+        epilog=EXIT_CODES,
+    )
+    add_source(convert)
+    add_store(convert)
+    option = convert.add_argument
+    option("--levels", type=_levels, default="auto", metavar="N",
+           help="resolution levels; 1 is full resolution alone (default: until a plane is at "
+           "most 256 pixels wide)")  # fmt: skip
+    option("--chunks", type=pairs(int), default="auto", metavar="z=64,y=256,x=256",
+           help="length of chunks along dimensions, in pixels")  # fmt: skip
+    option("--shards", type=pairs(int), metavar="z=128,...",
+           help="length of shards along dimensions, or auto: one file a volume")  # fmt: skip
+    option("--compressors", default="auto", metavar="NAME[:LEVEL]",
+           help="lz4 or zstd (in Blosc, with bitshuffle), or none (default: lz4:5)")  # fmt: skip
+    option("--ngff-version", choices=("0.5", "0.4"), default="0.5",
+           help="0.5 is Zarr 3; 0.4 is Zarr 2, for older viewers")  # fmt: skip
+    option("--method", choices=("mean", "nearest", "mode"), default="mean",
+           help="how coarser levels are made; nearest or mode for label images")  # fmt: skip
+    option("--overwrite", action="store_true",
+           help="replace a store that is complete, or of other sources or settings")  # fmt: skip
+    option("--verify", action="store_true", help="read the store back and compare every pixel")
+    option("--strict", action="store_true", help="stop at the first file that cannot be read")
+    option("--follow", action="store_true",
+           help="the microscope is still writing: take files as they are finished, until a "
+           "signal (Ctrl-C)")  # fmt: skip
+    option("--until-idle", type=float, metavar="SECONDS",
+           help="with --follow: end when no file came for so long")  # fmt: skip
+    option("--expect", type=int, metavar="FILES",
+           help="with --follow: end when so many files are finished")  # fmt: skip
+    convert.set_defaults(run=_convert)
+
+
+def _add_verify(commands: Any) -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="compare a store with its source",
+        description="Compare every pixel of a store with its source, and say where they differ.",
+        epilog=EXIT_CODES,
+    )
+    add_source(verify)
+    add_store(verify)
+    verify.set_defaults(run=_verify)
+
+
+def _levels(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _codec(text: str, version: str) -> Any:
+    """Codec of a name and a level."""
+    from xarray_tiffstack.ome_zarr.settings import blosc
+
+    name, _, level = text.partition(":")
+    if name == "auto":
+        return name
+    if name == "none":
+        return None
+    if name not in ("lz4", "zstd") or (level and not level.isdecimal()):
+        raise ValueError(
+            f"--compressors must be lz4, zstd, lz4:LEVEL, zstd:LEVEL or none, not {text}"
+        )
+    return blosc(name, int(level or {"lz4": 5, "zstd": 1}[name]), version)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    options: dict[str, Any] = {
+        "levels": args.levels,
+        "chunks": args.chunks,
+        "shards": args.shards,
+        "compressors": _codec(args.compressors, args.ngff_version),
+        "ngff_version": args.ngff_version,
+        "method": args.method,
+        "workers": args.workers,
+        "overwrite": args.overwrite,
+        "verify": args.verify,
+        "strict": args.strict,
+        "progress": not args.quiet,
+    }
+    if not args.follow and (args.until_idle is not None or args.expect is not None):
+        raise ValueError("--until-idle and --expect say when to end with --follow: add it")
+    try:
+        if args.follow:
+            summary = _follow(args, options)
+        else:
+            ds = open_source(args)
+            size = _voxel_size(args.voxel_size, ds)
+            summary = ds.tiffstack.to_ome_zarr(args.store, voxel_size=size, **options)
+    except KeyboardInterrupt:
+        print(
+            f"interrupted; finished blocks stay in {args.store}, and the same command resumes",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    print(summary)
+    if summary.verified is not None and not summary.verified.ok:
+        return DIFFERENT
+    return BROKEN if summary.failed else DONE
+
+
+def _voxel_size(given: Any, ds: xr.Dataset) -> Any:
+    """Give one number for every axis of space that there is."""
+    return {a: given for a in "zyx" if a in ds.dims} if isinstance(given, float) else given
+
+
+def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Summary:
+    """Follow until the first signal; a second one interrupts."""
+    from xarray_tiffstack.watch import follow
+
+    placed = args.group or args.mosaic or args.validate or args.duplicates != "raise"
+    if placed or args.pages:
+        raise ValueError(
+            "--follow takes files as they come, and no option of the source but --pattern"
+        )
+    if isinstance(args.voxel_size, float):
+        raise ValueError("--follow needs the axes of --voxel-size, such as z=0.5,y=0.1,x=0.1")
+    stop = threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        stop.set()
+        for each, before in handlers.items():
+            signal.signal(each, before)
+
+    handlers = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
+    return follow(
+        source_of(args),
+        args.store,
+        pattern=args.pattern,
+        until_idle=args.until_idle,
+        expected=args.expect,
+        stop=stop,
+        voxel_size=args.voxel_size,
+        **options,
+    )
+
+
+def _verify(args: argparse.Namespace) -> int:
+    result = open_source(args).tiffstack.verify(
+        args.store, workers=args.workers, progress=not args.quiet
+    )
+    print(result)
+    return DONE if result.ok else DIFFERENT
