@@ -13,6 +13,7 @@ import pandas as pd
 from xarray_tiffstack import tiff
 from xarray_tiffstack.array.variable import TokenVariable
 from xarray_tiffstack.names.vocabulary import VOCABULARY
+from xarray_tiffstack.positions import evenly_spaced
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -165,14 +166,3 @@ def _voxel_size(
     if bad:
         raise ValueError(f"voxel_size takes positive micrometers for z, y and x, not {bad}")
     return {axis: float(size) for axis, size in sizes.items()}
-
-
-def evenly_spaced(count: int, step: float) -> np.ndarray:
-    """Positions of pixels, each the number that a person would write.
-
-    Examples
-    --------
-    >>> evenly_spaced(4, 0.4).tolist()
-    [0.0, 0.4, 0.8, 1.2]
-    """
-    return np.array([float(f"{i * step:.12g}") for i in range(count)])

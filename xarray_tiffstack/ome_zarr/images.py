@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from xarray_tiffstack.positions import evenly_spaced
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -125,7 +127,7 @@ def _in_micrometers(ds: xr.Dataset, voxel_size: Mapping[str, float] | None) -> x
             raise ValueError(
                 f"voxel_size takes positive micrometers for the axes of space, not {axis}={size}"
             )
-        position = np.arange(ds.sizes[axis]) * float(size)
+        position = evenly_spaced(ds.sizes[axis], float(size))
         ds = ds.assign_coords({axis: (axis, position, {"units": "micrometer"})})
     return ds
 
