@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import ONE_FILE_A_BLOCK, pixels, to_ome_zarr, write
+from conftest import ONE_FILE_A_BLOCK, pixels, to_ome_zarr, write, write_acquisition
 from test_convert import begun, dataset
 
 from xarray_tiffstack.ome_zarr import verify
@@ -31,7 +33,36 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the server tells of each request."""
+    return tmp_path_factory.mktemp("moto") / "log"
+
+
+@pytest.fixture
+def requests(bucket: str, log: Path) -> Iterator[Requests]:
+    """Methods of the requests since they were cleared."""
+    return Requests(log)
+
+
+class Requests:
+    """Methods of the requests that a server wrote down."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin here."""
+        self.begin = self.log.stat().st_size
+
+    def __iter__(self) -> Iterator[str]:
+        """List the methods."""
+        text = self.log.read_text()[self.begin :]
+        return iter(re.findall(r'"([A-Z]+) /', text))
+
+
+@pytest.fixture(scope="module")
+def bucket(log: Path) -> Iterator[str]:
     """Address of an empty bucket, which the environment leads to."""
     s3fs = pytest.importorskip("s3fs")
     if MOTO is None:
@@ -49,7 +80,8 @@ def bucket() -> Iterator[str]:
     command = [MOTO, "-H", "127.0.0.1", "-p", str(port)]
     with (
         pytest.MonkeyPatch.context() as patch,
-        subprocess.Popen(command, stderr=subprocess.DEVNULL) as server,
+        log.open("w") as told,
+        subprocess.Popen(command, stderr=told) as server,
     ):
         try:
             for name, value in about.items():
@@ -89,19 +121,97 @@ def test_a_store_in_the_cloud(acquisition, bucket, engine, version):
 
 
 def test_both_engines_write_the_same_objects(acquisition, bucket):
-    import s3fs
-
     for engine in ("auto", "zarr"):
         to_ome_zarr(dataset(acquisition), f"{bucket}/{engine}.zarr", engine=engine, levels=2)
-    cloud = s3fs.S3FileSystem(endpoint_url=os.environ["AWS_ENDPOINT_URL"], key="a", secret="b")
-    own, theirs = (
-        {
-            path.partition(".zarr/")[2]: cloud.cat(path)
-            for path in cloud.find(f"bucket/{engine}.zarr")
-        }
-        for engine in ("auto", "zarr")
+    assert objects("auto.zarr") == objects("zarr.zarr")
+
+
+@pytest.mark.parametrize("place", ["bucket", "memory", "file"])
+def test_nothing_of_others_is_deleted(acquisition, tmp_path, bucket, place):
+    import fsspec
+
+    root = {"bucket": bucket, "memory": "memory://", "file": f"file://{tmp_path}"}[place]
+    options = {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]} if place == "bucket" else {}
+    folder = f"{root}/precious"
+    files, _ = fsspec.core.url_to_fs(root, **options)
+    files.auto_mkdir = True
+    files.pipe(f"{folder}/notes.txt", b"mine")
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match="something else than a Zarr store"):
+            to_ome_zarr(dataset(acquisition), folder, levels=1, overwrite=overwrite)
+    store = f"{root}/own.zarr"
+    to_ome_zarr(dataset(acquisition), store, levels=1)
+    to_ome_zarr(dataset(acquisition), store, levels=2, overwrite=True)
+    for name in ("notes.txt", "labels/zarr.json", "0/mask/c/0"):
+        files.pipe(f"{store}/{name}", b"{}")
+    before = {path: files.cat(path) for path in files.find(store)}
+    with pytest.raises(FileExistsError, match="did not write") as refused:
+        to_ome_zarr(dataset(acquisition), store, levels=1, overwrite=True)
+    assert all(name in str(refused.value) for name in ("notes.txt", "labels/", "0/mask/"))
+    assert {path: files.cat(path) for path in files.find(store)} == before
+    assert files.cat(f"{folder}/notes.txt") == b"mine"
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_nobody_takes_half_a_store_for_a_store(acquisition, bucket, version):
+    ds, store = dataset(acquisition), f"{bucket}/half-{version}.zarr"
+    options: dict[str, Any] = {"levels": 2, "ngff_version": version}
+    to_ome_zarr(ds, store, levels=1, ngff_version=version)
+    for overwrite in (True, False):
+        begun(ds, store, 4, overwrite=overwrite, **options)
+        with pytest.raises(FileNotFoundError):
+            xr.open_datatree(store, engine="zarr")
+    to_ome_zarr(ds, store, limits=ONE_FILE_A_BLOCK, **options)
+    assert verify(ds, store).ok
+
+
+def test_a_process_is_killed_at_any_request(acquisition, bucket):
+    """The same call resumes, and ends with the objects that one conversion writes."""
+    to_ome_zarr(dataset(acquisition), f"{bucket}/whole.zarr", levels=2, limits=ONE_FILE_A_BLOCK)
+    whole = objects("whole.zarr")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from conftest import ONE_FILE_A_BLOCK, to_ome_zarr; import xarray as xr\n"
+        "ds = xr.open_dataset(sys.argv[2], engine='tiffstack')\n"
+        "to_ome_zarr(ds, sys.argv[3], levels=2, limits=ONE_FILE_A_BLOCK)\n"
     )
-    assert own == theirs
+    store = f"{bucket}/killed.zarr"
+    command = [sys.executable, "-W", "ignore", "-c", code, str(Path(__file__).parent)]
+    seen = set()
+    for wanted in (1, 8, len(whole) // 2, len(whole) - 12):
+        with subprocess.Popen([*command, str(acquisition), store]) as process:
+            while process.poll() is None and len(objects("killed.zarr", names=True)) < wanted:
+                time.sleep(0.01)
+            process.kill()
+        seen.add(process.returncode)
+    assert -9 in seen  # on a slow machine the last ones may find the store complete
+    to_ome_zarr(dataset(acquisition), store, levels=2, limits=ONE_FILE_A_BLOCK)
+    assert objects("killed.zarr") == whole
+    assert verify(dataset(acquisition), store).ok
+
+
+def test_questions_do_not_grow_with_the_number_of_chunks(tmp_path, requests):
+    asked = []
+    for stacks in (3, 9):
+        ds = dataset(write_acquisition(tmp_path / str(stacks), stacks))
+        requests.clear()
+        to_ome_zarr(ds, f"s3://bucket/{stacks}.zarr", levels=1, limits=ONE_FILE_A_BLOCK)
+        kinds = Counter(requests)
+        written = len(objects(f"{stacks}.zarr", names=True))
+        assert kinds.pop("PUT") <= written + 3
+        asked.append(sum(kinds.values()))
+    assert asked[0] == asked[1] < 40
+
+
+def objects(prefix: str, *, names: bool = False) -> dict[str, bytes]:
+    """Objects in the bucket, by their keys below a prefix."""
+    import s3fs
+
+    cloud = s3fs.S3FileSystem(endpoint_url=os.environ["AWS_ENDPOINT_URL"], key="a", secret="b")
+    cloud.invalidate_cache()
+    found = cloud.find(f"bucket/{prefix}")
+    start = f"bucket/{prefix}/"
+    return {path.removeprefix(start): b"" if names else cloud.cat(path) for path in found}
 
 
 def test_a_collection_in_the_cloud(tmp_path, bucket):

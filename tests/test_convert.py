@@ -63,12 +63,12 @@ def by_file(ds: xr.Dataset, store: Any, **options: Any) -> Any:
     return to_ome_zarr(ds, store, limits=ONE_FILE_A_BLOCK, **options)
 
 
-def begun(ds: xr.Dataset, store: Path, blocks: int, **options: Any) -> None:
+def begun(ds: xr.Dataset, store: Any, blocks: int, overwrite: bool = False, **options: Any) -> None:
     """Write some blocks of a store, and no more."""
     collection = collect(ds)
     settings = make_settings(collection, Options(**options), ONE_FILE_A_BLOCK)
     made = Store(Plan(collection, settings, ONE_FILE_A_BLOCK), store)
-    for block in made.begin(overwrite=False)[:blocks]:
+    for block in made.begin(overwrite)[:blocks]:
         made.writer.write(block)
 
 

@@ -1,7 +1,6 @@
 """Everything of a store but its pixels: groups, labels, NGFF attributes, and the empty arrays.
 
-Written to a root that is in memory for a local store, whose files are then compared and replaced
-one by one, and that is the store itself elsewhere.
+Written to a root in memory, whose files are then compared with those of the store one by one.
 """
 
 from __future__ import annotations
@@ -57,10 +56,6 @@ class Documents:
         self.store, self.growing, self.old = store, growing, old
         self.format: Literal[2, 3] = 3 if plan.settings.ngff_version == "0.5" else 2
         self.root: zarr.Group
-
-    def open(self) -> None:
-        """Change what is there already."""
-        self.root = zarr.open_group(self.store, mode="r+", use_consolidated=False)
 
     def create(self) -> None:
         """Write all groups, labels and empty arrays."""

@@ -8,15 +8,15 @@ it was made, how many slots could not be read, the display limits, and a checksu
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import zarr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import zarr
-
+    from xarray_tiffstack.ome_zarr.pixels import Target
     from xarray_tiffstack.ome_zarr.plan import Block, Plan
 
 NOTES = "tiffstack"  # group, and attribute of the root, of what this program knows of a store
@@ -26,13 +26,23 @@ FIELDS = ("source", "failed", "low", "high")  # of an entry, before a checksum a
 class Journal:
     """Entries of all blocks of a store."""
 
-    def __init__(self, plan: Plan, root: zarr.Group) -> None:
+    def __init__(self, plan: Plan, target: Target, mode: Literal["r", "r+"]) -> None:
         self.plan = plan
-        self._arrays: list[Any] = [root[path_of(step)] for step in range(len(plan.passes))]
+        self._arrays: list[Any] = [
+            zarr.open_array(target, path=path_of(step), mode=mode)
+            for step in range(len(plan.passes))
+        ]
+        self._noted = [np.full(array.shape, np.nan) for array in self._arrays]
 
     def read(self) -> list[np.ndarray]:
-        """Entries of each pass; NaN where a block is not finished, or its entry is damaged."""
-        return [self._read(array) for array in self._arrays]
+        """Entries of each pass; NaN where a block is not finished, or its entry is damaged.
+
+        Those that were all noted here are not asked for: in the cloud each is a request.
+        """
+        return [
+            noted.copy() if not np.isnan(noted[..., 0]).any() else self._read(array)
+            for noted, array in zip(self._noted, self._arrays, strict=True)
+        ]
 
     def _read(self, array: Any) -> np.ndarray:
         try:
@@ -50,6 +60,7 @@ class Journal:
     def note(self, block: Block, entry: Sequence[float]) -> None:
         """Note that a block is finished."""
         self._arrays[block.step][block.entry] = entry
+        self._noted[block.step][block.entry] = entry
 
 
 def finished(entries: Sequence[np.ndarray], block: Block) -> bool:

@@ -104,15 +104,6 @@ def _kvstore(target: Target, path: str) -> dict[str, Any] | None:
     return None
 
 
-def put(target: Target, key: str, data: bytes) -> None:
-    """Write an object of a store in the cloud, where tensorstore can: zarr has no way for users."""
-    if store := _kvstore(target, ""):
-        import tensorstore
-
-        store["path"] = store["path"].replace("//", "/")
-        tensorstore.KvStore.open(store).result().write(key, data).result()
-
-
 @lru_cache(maxsize=4)
 def _context(workers: int | None) -> Any:
     """Give all arrays the same so many threads."""

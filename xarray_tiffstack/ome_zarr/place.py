@@ -9,10 +9,13 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import zarr
 
 from xarray_tiffstack.messages import first_lines
+from xarray_tiffstack.ome_zarr.cloud import Cloud
 from xarray_tiffstack.ome_zarr.journal import NOTES
 from xarray_tiffstack.ome_zarr.pixels import Target, settle
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.plan import Plan
 
 METADATA = {"zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
+ROOTS = ("zarr.json", ".zgroup")  # what makes a place a group of Zarr
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # of those who only looked at a folder
 CHUNK = re.compile(r"c|(c[./])?\d+([./]\d+)*")
 LEFT = re.compile(r".*\.partial|.*\.__lock|\.lock")  # of a killed process
@@ -32,6 +36,8 @@ RUN = re.sub(r"[^A-Za-z0-9-]", "-", f"{socket.gethostname()}-{os.getpid()}")
 
 def target_of(store: str | os.PathLike[str] | ZarrStore) -> Target:
     """Local folders as absolute paths, through links; what zarr knows better as it is."""
+    if isinstance(store, str) and store.startswith("file://"):
+        store = url2pathname(urlsplit(store).path)
     if isinstance(store, os.PathLike) or (isinstance(store, str) and "://" not in store):
         return Path(store).expanduser().resolve()
     return store
@@ -48,6 +54,9 @@ def check(target: Target, plan: Plan) -> None:
         Something else is there.
     """
     if not isinstance(target, Path):
+        held = set(Cloud(target).names())
+        if held and held.isdisjoint((*ROOTS, NOTES)):
+            raise FileExistsError(f"{target} holds something else than a Zarr store")
         return
     _check_source(target, plan.collection.source, plan.collection.paths)
     for origin in _origins(plan):
@@ -66,7 +75,7 @@ def check(target: Target, plan: Plan) -> None:
     if not target.is_dir():
         raise FileExistsError(f"{target} is a file; a store is a folder")
     held = {path.name for path in target.iterdir()} - LITTER
-    if held and not any((target / f).exists() for f in ("zarr.json", ".zgroup")):
+    if held and not any((target / f).exists() for f in ROOTS):
         raise FileExistsError(f"{target} is a folder of something else than a Zarr store")
 
 
@@ -133,7 +142,7 @@ def _origins(plan: Plan) -> Iterator[str]:
 # --- what may be deleted ------------------------------------------------------------------------
 
 
-def remove(target: Path, plan: Plan) -> None:
+def remove(target: Target, plan: Plan) -> None:
     """Delete a store that this program wrote.
 
     Raises
@@ -141,19 +150,27 @@ def remove(target: Path, plan: Plan) -> None:
     FileExistsError
         There is something in it that this program did not write.
     """
-    foreign = list(_foreign(target, _nodes(target, plan)))
+    nodes = _nodes(target, plan)
+    if isinstance(target, Path):
+        foreign = list(_foreign(target, nodes))
+    else:
+        keys = Cloud(target).keys()
+        foreign = [key for key in keys if not _is_own(key, nodes)]
     if foreign:
         raise FileExistsError(
             f"{target} holds what this program did not write, and nothing is deleted:\n"
             f"{first_lines(foreign)}\nMove it away, or write to another store."
         )
+    if not isinstance(target, Path):
+        Cloud(target).remove(keys)
+        return
     # Deleting takes time, and half a store must not be taken for a finished one.
     doomed = beside(target, "deleted")
     target.replace(doomed)
     shutil.rmtree(doomed)
 
 
-def _nodes(target: Path, plan: Plan) -> set[str]:
+def _nodes(target: Target, plan: Plan) -> set[str]:
     """Paths of the groups and arrays that were written to a store."""
     images, names = [image.path for image in plan.images], plan.nodes
     for path in (NOTES, ""):
@@ -172,11 +189,7 @@ def _nodes(target: Path, plan: Plan) -> set[str]:
 
 def _foreign(target: Path, nodes: set[str]) -> Iterator[str]:
     """List what is in a folder and no part of the store."""
-    known = {NOTES, "", *nodes}
-    for node in nodes:
-        while "/" in node:
-            node = node.rpartition("/")[0]
-            known.add(node)
+    known = _with_parents(nodes)
     for folder, folders, files in os.walk(target):
         here = Path(folder).relative_to(target).as_posix()
         here = "" if here == "." else here
@@ -189,10 +202,28 @@ def _foreign(target: Path, nodes: set[str]) -> Iterator[str]:
                 folders.remove(name)
         for name in files:
             path = f"{here}/{name}".lstrip("/")
-            if name in METADATA | LITTER or LEFT.fullmatch(name) or path == "OME/METADATA.ome.xml":
-                continue
-            if not path.startswith(f"{NOTES}/") and not _in_array(path, nodes):
+            if name not in METADATA and not _is_own(path, nodes):
                 yield path
+
+
+def _is_own(path: str, nodes: set[str]) -> bool:
+    """Whether a file of a store may be one that this program wrote, or that means nothing."""
+    folder, _, name = path.rpartition("/")
+    if path.startswith(f"{NOTES}/") or path == "OME/METADATA.ome.xml":
+        return True
+    if name in METADATA:
+        return folder in _with_parents(nodes)
+    return name in LITTER or LEFT.fullmatch(name) is not None or _in_array(path, nodes)
+
+
+def _with_parents(nodes: set[str]) -> set[str]:
+    """Give the groups that nodes lie in, too."""
+    known = {NOTES, "", *nodes}
+    for node in nodes:
+        while "/" in node:
+            node = node.rpartition("/")[0]
+            known.add(node)
+    return known
 
 
 def _in_array(path: str, nodes: set[str]) -> bool:
@@ -225,16 +256,30 @@ def glob_escape(name: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", name)
 
 
-def publish(folder: Path, files: Iterable[tuple[str, bytes]], sync: bool = False) -> None:
+def read(target: Target, keys: Iterable[str]) -> dict[str, bytes]:
+    """Read those files of a store that are there."""
+    if not isinstance(target, Path):
+        return Cloud(target).read(keys)
+    files = {}
+    for key in keys:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            files[key] = (target / key).read_bytes()
+    return files
+
+
+def publish(target: Target, files: Iterable[tuple[str, bytes]], sync: bool = False) -> None:
     """Write those files of a store that are not there as they should be, in this order.
 
     With `sync` everything is on the disk before the last one is.
     """
+    if not isinstance(target, Path):
+        Cloud(target).publish(files)
+        return
     files = list(files)
     for key, data in files:
         if sync and key == files[-1][0] and hasattr(os, "sync"):
             os.sync()
-        path = folder / key
+        path = target / key
         try:
             same = path.read_bytes() == data
         except FileNotFoundError:
@@ -256,8 +301,14 @@ def write_file(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
-def create(target: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """Write all files of a store, which appears at once."""
+def create(target: Target, files: Iterable[tuple[str, bytes]], growing: bool) -> dict[str, bytes]:
+    """Write all files of a store, which appears at once; in the cloud, when it is complete.
+
+    One that grows is looked at meanwhile. Returns what was written.
+    """
+    if not isinstance(target, Path):
+        return Cloud(target).create(files, whole=growing)
+    files = list(files)
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = beside(target, "new")
     try:
@@ -265,3 +316,4 @@ def create(target: Path, files: Iterable[tuple[str, bytes]]) -> None:
         fresh.replace(target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+    return dict(files)

@@ -22,7 +22,7 @@ from xarray_tiffstack.ome_zarr import metadata as ngff
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.documents import XML, Documents, extends
 from xarray_tiffstack.ome_zarr.journal import NOTES, Journal, finished
-from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target, put
+from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target
 from xarray_tiffstack.ome_zarr.settings import WORDS, Settings
 from xarray_tiffstack.ome_zarr.source import Source
 from xarray_tiffstack.ome_zarr.writer import Levels, Writer
@@ -37,20 +37,32 @@ if TYPE_CHECKING:
 def read_notes(target: Target) -> dict[str, Any] | None:
     """Read what a store says of itself; None where there is no store.
 
-    Where a power failure damaged the root, its state is ``"damaged"``, or ``"writing"`` where
-    the settings are known from the group of this program.
+    Where a power failure damaged the root, or where it is in the cloud and not complete, its state
+    is ``"writing"``, with the settings from the group of this program; or else ``"damaged"``.
     """
+    keys = ("zarr.json", ".zgroup", ".zattrs")
+    files = place.read(target, (*keys, *(f"{NOTES}/{key}" for key in keys)))
+    root, own = _attributes(files, ""), _attributes(files, f"{NOTES}/")
+    if root is not None and "damaged" not in root:
+        return dict(root.get(NOTES, {}))
+    if own and own.get("settings"):
+        return {"state": own.get("state", "writing"), "settings": own["settings"]}
+    return None if root is None else {"state": "damaged"}
+
+
+def _attributes(files: Mapping[str, bytes], folder: str) -> dict[str, Any] | None:
+    """Read the attributes of a group of either format; None where there is no group."""
     try:
-        notes: Any = zarr.open_group(target, mode="r", use_consolidated=False).attrs.get(NOTES, {})
-        return dict(notes)
-    except FileNotFoundError:
-        return None
+        if (group := files.get(f"{folder}zarr.json")) is not None:
+            attributes: dict[str, Any] = json.loads(group).get("attributes", {})
+            return attributes
+        if (group := files.get(f"{folder}.zgroup")) is not None:
+            json.loads(group)
+            attributes = json.loads(files.get(f"{folder}.zattrs", b"{}"))
+            return attributes
     except ValueError:  # no JSON
-        try:
-            own: Any = zarr.open_group(target, path=NOTES, mode="r").attrs.get("settings")
-        except (FileNotFoundError, ValueError):
-            own = None
-        return {"state": "writing", "settings": own} if own else {"state": "damaged"}
+        return {"damaged": True}
+    return None
 
 
 def differing(plan: Plan, stored: Settings, target: Target) -> list[str]:
@@ -86,6 +98,7 @@ class Store:
         self.plan, self.target, self.engine, self.workers = plan, target, engine, workers
         self.notes: dict[str, Any] = {}
         self._made: dict[str, Any] = {}
+        self._there: dict[str, bytes] = {}  # what this process wrote
         self.documents: Documents
         self.journal: Journal
         self.source: Source
@@ -147,15 +160,12 @@ class Store:
         target = self.target
         if isinstance(target, Path):
             place.clear(target)
-            if target.is_dir():
-                place.remove(target, self.plan)
-        # A local store is made in memory, where zarr is quicker with many small files, and appears
-        # at once; any other says that it is being prepared.
+        if not isinstance(target, Path) or target.is_dir():
+            place.remove(target, self.plan)
         self._document(growing)
         self.documents.create()
         self._tell({}, self._begun(growing), levels=growing)
-        if isinstance(target, Path):
-            place.create(target, self._files())
+        self._there = place.create(target, self._files(), growing)
         self.open()
         return list(self.plan.blocks)
 
@@ -167,10 +177,9 @@ class Store:
         return notes
 
     def _document(self, growing: bool, old: zarr.Group | None = None) -> None:
-        """Make the documents: of a local store in memory."""
+        """Make the documents in memory, where zarr is quick with many small ones."""
         self._made = {}
-        local = isinstance(self.target, Path)
-        store: Any = zarr.storage.MemoryStore(self._made) if local else self.target
+        store = zarr.storage.MemoryStore(self._made)
         self.documents = Documents(self.plan, store, growing, old)
 
     def _tell(
@@ -181,11 +190,9 @@ class Store:
         self.documents.consolidate(levels)
         self.documents.root.update_attributes({**described, NOTES: notes})
         self.notes = notes
-        if not isinstance(self.target, Path) and (xml := ngff.ome_xml(self.plan.collection)):
-            put(self.target, XML, xml)
 
     def _files(self) -> list[tuple[str, bytes]]:
-        """Files of a local store in the order of writing: a group after its members."""
+        """Files of the store in the order of writing: a group after its members."""
         files = {key: data.to_bytes() for key, data in self._made.items()}
         if xml := ngff.ome_xml(self.plan.collection):
             files[XML] = xml
@@ -193,8 +200,7 @@ class Store:
 
     def open(self, mode: Literal["r", "r+"] = "r+") -> None:
         """Open what is there."""
-        root = zarr.open_group(self.target, mode=mode, use_consolidated=False)
-        self.journal = Journal(self.plan, root)
+        self.journal = Journal(self.plan, self.target, mode)
         self.source = Source(self.plan)
         arrays = Arrays(self.plan, self.target, self.engine, self.workers)
         self.levels = Levels(self.plan, self.source, arrays)
@@ -250,14 +256,10 @@ class Store:
                     yield key, data
 
     def remember(self, growing: bool) -> None:
-        """Make the documents of a store that is there: of a local one again, in memory."""
-        if not isinstance(self.target, Path):
-            self._document(growing)
-            self.documents.open()
-            return
+        """Make the documents of a store that is there again."""
         try:
-            old = zarr.open_group(self.target, mode="r", use_consolidated=False)
-        except ValueError:  # its root is damaged
+            old = zarr.open_group(self.target, mode="r")
+        except (FileNotFoundError, ValueError):  # it is not there yet, or damaged
             old = None
         self._document(growing, old)
         self.documents.create()
@@ -301,8 +303,9 @@ class Store:
         for name in ("damaged", "verified", *(() if state == "writing" else ("growing", "source"))):
             notes.pop(name, None)
         self._tell(self._limits(), notes, levels=growing)
-        if isinstance(self.target, Path):
-            place.publish(self.target, self._files(), sync=state == "complete")
+        files = [file for file in self._files() if self._there.get(file[0]) != file[1]]
+        place.publish(self.target, files, sync=state == "complete")
+        self._there |= dict(files)
 
     def _limits(self) -> dict[int, tuple[float, float]]:
         """Intensities to display of each channel, from samples of its blocks."""

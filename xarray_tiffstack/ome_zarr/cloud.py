@@ -1,0 +1,130 @@
+"""A store that is no local folder, such as one on Amazon S3: its objects, many at once.
+
+Every request takes its time there, so that what does not depend on each other is asked for
+together. Nothing is renamed: the root is written last, and before all else a mark that the store is
+being made (in the group of this program), so that whoever finds it knows whose it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zarr.buffer.cpu import Buffer, buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore
+
+from xarray_tiffstack.ome_zarr.journal import NOTES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    from zarr.abc.store import Store as ZarrStore
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AT_ONCE = 32  # requests on their way
+MARKS = tuple(f"{NOTES}/{name}" for name in ("zarr.json", ".zgroup", ".zattrs"))
+
+
+class Cloud:
+    """Objects of a store, by their keys.
+
+    Parameters
+    ----------
+    target
+        A URL that zarr opens, or a store of zarr.
+    """
+
+    def __init__(self, target: str | ZarrStore) -> None:
+        self.store = FsspecStore.from_url(target) if isinstance(target, str) else target
+
+    def names(self) -> list[str]:
+        """Names in the root, of objects and of what is like a folder; one request."""
+        return sync(_all(self.store.list_dir("")))
+
+    def keys(self) -> list[str]:
+        """List all objects; a request for some 1,000."""
+        return sync(_all(self.store.list()))
+
+    def read(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Read those objects that are there."""
+
+        async def read(key: str) -> tuple[str, bytes | None]:
+            found: Any = await self.store.get(key, prototype=buffer_prototype)
+            return key, found and found.to_bytes()
+
+        return {key: data for key, data in _each(read, keys) if data is not None}
+
+    def write(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write objects, in any order."""
+
+        async def write(file: tuple[str, bytes]) -> None:
+            await self.store.set(file[0], Buffer.from_bytes(file[1]))
+
+        _each(write, files)
+
+    def create(self, files: Iterable[tuple[str, bytes]], *, whole: bool) -> dict[str, bytes]:
+        """Write all objects of a new store but pixels; those of its root where it is `whole`.
+
+        Without its root nobody takes it for a store before it is complete. Returns what was
+        written.
+        """
+        made = {key: data for key, data in files if whole or "/" in key}
+        marks = {key: made[key] for key in MARKS if key in made}
+        self.write((key, _marked(data)) for key, data in marks.items())
+        self.write(file for file in made.items() if "/" in file[0] and file[0] not in marks)
+        self.write(marks.items())
+        self.write(file for file in made.items() if "/" not in file[0])
+        return made
+
+    def publish(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write those objects that are not there as they should be, and those of the root last."""
+        files = list(files)
+        there = self.read(key for key, _ in files)
+        changed = [file for file in files if there.get(file[0]) != file[1]]
+        self.write(file for file in changed if "/" in file[0])
+        self.write(file for file in changed if "/" not in file[0])
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Delete objects, those of the root first: half a store must not be taken for one."""
+
+        async def delete(key: str) -> None:
+            await self.store.delete(key)
+
+        keys = list(keys)
+        if not keys:
+            return
+        _each(delete, (key for key in keys if "/" not in key))
+        for folder in sorted({key.split("/")[0] for key in keys if "/" in key} - {NOTES}):
+            sync(self.store.delete_dir(folder))  # where the service can, a request for 1,000
+        sync(self.store.delete_dir(NOTES))
+
+
+async def _all(items: AsyncIterator[Item]) -> list[Item]:
+    return [item async for item in items]
+
+
+def _each(work: Callable[[Item], Awaitable[Result]], items: Iterable[Item]) -> list[Result]:
+    """Do something with each item, some at once; the results are in the order of the items."""
+
+    async def every() -> list[Result]:
+        free = asyncio.Semaphore(AT_ONCE)
+
+        async def one(item: Item) -> Result:
+            async with free:
+                return await work(item)
+
+        return await asyncio.gather(*map(one, items))
+
+    return sync(every())
+
+
+def _marked(data: bytes) -> bytes:
+    """Say in the attributes of a group that its store is being made."""
+    document = json.loads(data)
+    if "attributes" in document or "settings" in document:
+        document.get("attributes", document)["state"] = "preparing"
+    return json.dumps(document).encode()
