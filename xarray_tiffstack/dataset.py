@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from xarray_tiffstack import tiff
+from xarray_tiffstack.array import expressions
 from xarray_tiffstack.array.mosaic import stitch
 from xarray_tiffstack.array.reads import FileGrid
 from xarray_tiffstack.array.variable import FileVariable
@@ -184,7 +185,8 @@ def _lazy_image(
     if not joins:
         known = headers.planes
         planes = np.vectorize(known.get, [object])(grid.readable) if known else None
-        files = FileGrid(grid.readable, layout, fill_value, planes)
+        planned = expressions.wanted()
+        files = FileGrid(grid.readable, layout, fill_value, planes, expressions=planned)
         return Image(files.array(), outer, inner, {})
 
     order = [grid.dims.index(d) for d in (*outer, *(join.token for join in joins))]

@@ -23,6 +23,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from xarray_tiffstack import tiff
 from xarray_tiffstack.array import device as _device
+from xarray_tiffstack.array import expressions
 
 if TYPE_CHECKING:
     from xarray_tiffstack.tiff import Layout
@@ -50,6 +51,8 @@ class FileGrid:
     along its first axis; None in the slots of complete files."""
     device: str | None = None
     """Where blocks are read to, as `xarray_tiffstack.array.device` spells it; None is the host."""
+    expressions: bool = False
+    """Whether arrays of the package dask-array are made, not dask's own."""
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Identity in dask's key names; new for each opening, so that no stale result is reused."""
 
@@ -73,7 +76,8 @@ class FileGrid:
 
         Costs no IO, and time independent of the number of files.
         """
-        _check_dask()
+        if not self.expressions:
+            _check_dask()
         chunks = normalize_chunks(self.default_chunks(), self.shape)
         index = tuple(range(length) for length in self.shape)
         return Reads(self, index, tuple(range(len(index))), chunks).array()
@@ -153,23 +157,32 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
 
     def array(self) -> da.Array:
         """Make the dask array."""
+        if self.grid.expressions:
+            return expressions.array_of(self)
         name = f"tiffstack-{tokenize(self)}"
         dims = tuple(range(len(self.axes)))
         layer = blockwise(_run, name, dims, self, dims, numblocks={})
-        empty, dtype, device = (0,) * len(dims), self.grid.layout.dtype, self.grid.device
-        meta = np.empty(empty, dtype) if device is None else _device.empty(empty, dtype, device)
         graph = HighLevelGraph.from_collections(name, layer)
-        return Array(graph, name, self.chunks, meta=meta)
+        return Array(graph, name, self.chunks, meta=self.empty())
+
+    def empty(self) -> Any:
+        """Make an array without pixels, of the kind that blocks are."""
+        shape, dtype, device = (0,) * len(self.axes), self.grid.layout.dtype, self.grid.device
+        return np.empty(shape, dtype) if device is None else _device.empty(shape, dtype, device)
 
     def select(self, key: Key) -> da.Array:
         """Take part of the array: one int, slice or 1-d integer array a dimension, orthogonal."""
+        return self.part(key).array()
+
+    def part(self, key: Key) -> Reads:
+        """Narrow what is read to a part, which is given as to `select`."""
         index = list(self.index)
         axes = []
         for axis, part in zip(self.axes, key, strict=True):
             index[axis] = _compose(index[axis], part)
             if not isinstance(part, int):
                 axes.append(axis)
-        return Reads(self.grid, tuple(index), tuple(axes), chunks_after(self.chunks, key)).array()
+        return Reads(self.grid, tuple(index), tuple(axes), chunks_after(self.chunks, key))
 
     def transpose(self, order: tuple[int, ...]) -> da.Array:
         """Reorder the dimensions."""
@@ -182,12 +195,19 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
 
     def read_into(self, memory: np.ndarray) -> np.ndarray:
         """Read the whole array into the beginning of memory of the host, without dask."""
-        whole = tuple((sum(along),) for along in self.chunks)
-        read = Reads(self.grid, self.index, self.axes, whole)[(0,) * len(whole)]
+        read = self._at_once()
         shape, dtype = (*read.paths.shape, *read.inner), self.grid.layout.dtype
         block = memory[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
         read.fill(block)
         return block.transpose(read.order)
+
+    def whole(self) -> Any:
+        """Read the whole array, to where blocks are read, without dask."""
+        return self._at_once().run()
+
+    def _at_once(self) -> _BlockRead:
+        whole = tuple((sum(along),) for along in self.chunks)
+        return Reads(self.grid, self.index, self.axes, whole)[(0,) * len(whole)]
 
     @property
     def of_complete_files(self) -> bool:
@@ -278,7 +298,7 @@ def _check_dask() -> None:
 def source_of(array: object) -> Reads | None:
     """Find what the blocks of a dask array read, None where it is no mere view of files."""
     if not isinstance(array, da.Array):
-        return None
+        return expressions.reads_of(array)
     layer = array.dask.layers.get(array.name)
     if not isinstance(layer, Blockwise):
         return None

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.array.core import normalize_chunks
@@ -25,6 +24,8 @@ from xarray_tiffstack.array.mosaic import files_of
 from xarray_tiffstack.array.reads import source_of
 
 if TYPE_CHECKING:
+    import dask.array as da
+
     from xarray_tiffstack.array.mosaic import Tiles
     from xarray_tiffstack.array.reads import Key, Reads
 
@@ -142,7 +143,7 @@ class FileVariable(_UnwrappedVariable):
                 at = iter(point)
                 key = (p if isinstance(p, slice) else next(at) for p in indexer.tuple)
                 parts.append(files.select(self._key(tuple(key))))
-            stacked = da.stack(parts)
+            stacked: Any = np.stack(parts)  # of the package that made them
             return stacked if len(shape) == 1 else stacked.reshape((*shape, *stacked.shape[1:]))
         outer, rest = decompose_indexer(indexer, self.shape, IndexingSupport.OUTER)
         narrow = files.select(self._key(outer.tuple))
