@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
+import shutil
 import subprocess
 import sys
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from conftest import write
 
-from xarray_tiffstack.cli import main
-
-if TYPE_CHECKING:
-    import pytest
+from xarray_tiffstack.cli import main, make_parser
 
 
 def tiffstack(*args: object) -> subprocess.CompletedProcess[str]:
@@ -86,3 +86,44 @@ def test_conventions(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) >= 2 * 40
     assert any(line.startswith("aollsm: ") for line in lines)
+
+
+def test_what_is_done_and_how_long_it_took(acquisition, tmp_path, capsys):
+    store, log = str(tmp_path / "a.zarr"), logging.getLogger("xarray_tiffstack")
+    told = []
+    for level in ("-v", "-vv"):
+        shutil.rmtree(store, ignore_errors=True)
+        assert main([level, "convert", str(acquisition), store, "--quiet"]) == 0
+        told.append(capsys.readouterr().err.splitlines())
+        log.handlers.clear()  # each has the standard error of its time
+    assert main(["convert", str(acquisition), store, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    few, many = told
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d .*: \d+\.\d\d s", line) for line in few + many)
+    for part in (f"15 TIFFs in {acquisition}", "names read by aollsm", "3 of 3 blocks to write"):
+        assert sum(part in line for line in few) == 1
+    blocks = [line for line in many if "block (" in line]
+    assert len(blocks) == 3
+    assert all(str(acquisition) in line and ".tif to " in line for line in blocks)
+    assert not any("block (" in line for line in few)
+
+
+def test_a_shell_completes_commands_and_options(tmp_path):
+    shtab = pytest.importorskip("shtab")
+    script = tmp_path / "tiffstack"
+    script.write_text(shtab.complete(make_parser(), "bash"))
+    code = """
+        source "$1"
+        function=$(complete -p tiffstack | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+        COMP_WORDS=(tiffstack "${@:2}"); COMP_CWORD=$#; COMP_CWORD=$((COMP_CWORD - 1))
+        $function tiffstack "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+        echo "${COMPREPLY[@]}"
+    """
+    for typed, completed in {
+        ("con",): "conventions convert",
+        ("convert", "--ov"): "--overlap --overwrite",
+        ("convert", "--ngff-version", ""): "0.5 0.4",
+    }.items():
+        command = ["bash", "-c", code, "bash", str(script), *typed]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == completed

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import logging
+    from collections.abc import Iterable, Iterator, Sequence
     from types import FrameType
 
 FIRST = 5  # how many offenders a message names
@@ -58,3 +61,12 @@ def user_stacklevel() -> int:
     }:
         frame, level = frame.f_back, level + 1
     return level
+
+
+@contextmanager
+def timed(log: logging.Logger) -> Iterator[list[str]]:
+    """Log what was done, and how long it took; what it was is put into the list meanwhile."""
+    started = time.perf_counter()
+    done: list[str] = []
+    yield done
+    log.info("%s: %.2f s", " ".join(done), time.perf_counter() - started)

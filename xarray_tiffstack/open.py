@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import warnings
@@ -15,7 +16,7 @@ from xarray_tiffstack.array.device import register_cupy
 from xarray_tiffstack.dataset import make_dataset
 from xarray_tiffstack.grid.samples import split_samples, without_variants
 from xarray_tiffstack.headers import Headers, read_headers
-from xarray_tiffstack.messages import counted, first_lines, user_stacklevel
+from xarray_tiffstack.messages import counted, first_lines, timed, user_stacklevel
 from xarray_tiffstack.table import FileTable, read_table, table_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from xarray_tiffstack.source import Source
 
 
+LOG = logging.getLogger(__name__)
 FIRST_LOOK = 256  # files that are looked at one by one
 SLOW_LOOK = 1e-4  # seconds for one file, above which many are looked at together
 
@@ -47,7 +49,7 @@ def open_one(source: Source | pd.DataFrame, options: Options, group: str | None)
             f"the files belong to {counted(len(samples), 'sample')}; {what}:\n{first_lines(names)}"
             "\nFor all of them there is xarray.open_datatree(source, engine='tiffstack')."
         )
-    return make_dataset(samples[group], headers, options)
+    return _opened(samples[group], headers, options)
 
 
 def open_all(source: Source | pd.DataFrame, options: Options) -> dict[str, xr.Dataset]:
@@ -57,7 +59,7 @@ def open_all(source: Source | pd.DataFrame, options: Options) -> dict[str, xr.Da
     refused = []
     for name, table in samples.items():
         try:
-            opened[name] = make_dataset(table, headers, options)
+            opened[name] = _opened(table, headers, options)
         except (OSError, ValueError) as error:
             if len(samples) == 1:
                 raise
@@ -70,6 +72,14 @@ def open_all(source: Source | pd.DataFrame, options: Options) -> dict[str, xr.Da
     return opened
 
 
+def _opened(table: FileTable, headers: Headers, options: Options) -> xr.Dataset:
+    with timed(LOG) as done:
+        ds = make_dataset(table, headers, options)
+        sizes = ", ".join(f"{dim} {size}" for dim, size in ds.sizes.items())
+        done.append(f"opened {_files(table)} as {sizes}")
+    return ds
+
+
 def _samples(
     source: Source | pd.DataFrame, options: Options
 ) -> tuple[dict[str, FileTable], Headers]:
@@ -79,7 +89,9 @@ def _samples(
     else:
         table = read_table(source, options.pattern, options.unmatched)
     table = without_variants(table)
-    empty, absent = _look(table.rows["path"].tolist())
+    with timed(LOG) as done:
+        empty, absent = _look(table.rows["path"].tolist())
+        done.append(f"sizes of {_files(table)}, {len(empty | absent)} of them empty or gone")
     if absent and not isinstance(source, (str, os.PathLike)):
         raise FileNotFoundError(
             f"{len(absent)} of {_files(table)} do not exist:\n{first_lines(absent)}"
@@ -94,7 +106,9 @@ def _samples(
         )
     if options.validate == "headers":
         pages = options.pages_of(table.convention)
-        table, headers = read_headers(table, pages, _loose(options.mosaic))
+        with timed(LOG) as done:
+            table, headers = read_headers(table, pages, _loose(options.mosaic))
+            done.append(f"headers of {_files(table)}")
     samples = split_samples(table)
     broken = set(headers.unreadable)
     readable = {n: own for n, own in samples.items() if not broken.issuperset(own.rows["path"])}

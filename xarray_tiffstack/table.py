@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import warnings
@@ -11,7 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from xarray_tiffstack.messages import FIRST, counted, first_lines, one_of, user_stacklevel
+from xarray_tiffstack.messages import (
+    FIRST,
+    counted,
+    first_lines,
+    one_of,
+    timed,
+    user_stacklevel,
+)
 from xarray_tiffstack.names.conventions import (
     INFERRED,
     Convention,
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from xarray_tiffstack.source import Source
+
+LOG = logging.getLogger(__name__)
 
 
 def scan(
@@ -139,8 +149,13 @@ def read_table(
 ) -> FileTable:
     """List the TIFFs of a source and read their names; see `scan`."""
     one_of("unmatched", unmatched, ("warn", "ignore", "raise"))
-    listing = list_files(source)
-    reading = read_names(listing.names, pattern)
+    with timed(LOG) as done:
+        listing = list_files(source)
+        done.append(f"{counted(len(listing.names), 'TIFF')} in {listing.root}")
+    with timed(LOG) as done:
+        reading = read_names(listing.names, pattern)
+        how = reading.convention.name if reading.convention else reading.pattern.text
+        done.append(f"names read by {how}")
     if reading.warning:
         warnings.warn(reading.warning, UserWarning, stacklevel=user_stacklevel())
     chosen, convention, aside = reading.pattern, reading.convention, reading.aside

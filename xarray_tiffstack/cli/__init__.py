@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import sys
@@ -26,6 +27,7 @@ _KEYWORDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = make_parser().parse_args(argv)
+    _log(args.log)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
@@ -36,6 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (OSError, ValueError, ImportError) as error:
             print(f"tiffstack: {as_options(str(error))}", file=sys.stderr)
             return REFUSED
+
+
+def _log(level: int) -> None:
+    """Tell on standard error what is done, to which files, and how long it took."""
+    log = logging.getLogger("xarray_tiffstack")
+    log.setLevel({0: logging.WARNING, 1: logging.INFO}.get(level, logging.DEBUG))
+    if level and not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        log.addHandler(handler)
 
 
 def _show_warning(message: object, *where: Any, **more: Any) -> None:
@@ -65,6 +77,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog="tiffstack",
         description="Open a folder of microscopy TIFFs by the names of its files.",
     )
+    parser.add_argument("-v", dest="log", action="count", default=0,
+                        help="tell what is done and how long it took; -vv: each block")  # fmt: skip
     parser.add_argument("--version", action="version", version=f"tiffstack {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (about, looking, saving):

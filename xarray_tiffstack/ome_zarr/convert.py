@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from contextlib import closing, suppress
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from xarray_tiffstack.messages import counted, timed
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.growth import is_growing
 from xarray_tiffstack.ome_zarr.images import collect
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.plan import Block
     from xarray_tiffstack.ome_zarr.progress import Shown
     from xarray_tiffstack.ome_zarr.verification import Recheck
+
+
+LOG = logging.getLogger(__name__)
 
 
 def to_ome_zarr(
@@ -94,9 +99,15 @@ def convert(
     place.check(target, plan)
     with locked(target):
         made = Store(plan, target, engine, workers)
-        todo = made.begin(overwrite or is_growing(target, plan))
-        total = _write(made, todo, workers, progress, strict)
-        made.finish()
+        with timed(LOG) as done:
+            todo = made.begin(overwrite or is_growing(target, plan))
+            done.append(f"{store}: {len(todo)} of {counted(len(plan.blocks), 'block')} to write")
+        with timed(LOG) as done:
+            total = _write(made, todo, workers, progress, strict)
+            done.append(f"{store}: {total / 1e9:.2f} GB read and written")
+        with timed(LOG) as done:
+            made.finish()
+            done.append(f"{store}: finished")
         seconds = time.perf_counter() - started
         verified = verify_store(made, workers, progress, source=False) if check else None
     paths, present = collection.paths, collection.ds.get("present")

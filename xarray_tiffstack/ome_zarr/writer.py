@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from itertools import pairwise
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.source import Source
 
 Result = TypeVar("Result")
+LOG = logging.getLogger(__name__)
 
 SAMPLE = 100_000  # bytes of a block, about, that its display limits are read off
 PROCESSORS = getattr(os, "process_cpu_count", os.cpu_count)() or 1
@@ -104,6 +107,7 @@ class Writer:
     def write(self, block: Block) -> None:
         """Read a block, write its levels, and note that it is finished."""
         broken: set[Slot] = set()
+        started = time.perf_counter()
         while True:
             before = self.source.fingerprint(block)
             try:
@@ -117,6 +121,10 @@ class Writer:
                 self.source.give_up(slot, OSError("it changed while it was read"), broken)
         with self._writing():
             self.journal.note(block, [before, len(broken), *entry])
+        if LOG.isEnabledFor(logging.DEBUG):
+            files = self.plan.files(block)
+            named = f"{files[0]} to {files[-1]}" if len(files) > 1 else "".join(files)
+            LOG.debug("block %s, %s: %.2f s", block.entry, named, time.perf_counter() - started)
 
     def _transfer(self, block: Block, broken: set[Slot]) -> list[float]:
         """Write the levels of a block; returns display limits, and a checksum a level."""
