@@ -124,8 +124,8 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
         planes = self.grid.planes
         grid = replace(
             self.grid,
-            paths=self._of_block(self.grid.paths, kept),
-            planes=None if planes is None else self._of_block(planes, kept),
+            paths=self.of_block(self.grid.paths, kept),
+            planes=None if planes is None else self.of_block(planes, kept),
             token=tokenize(self.grid.token, outer),
         )
         index = [0 if isinstance(i, int) else range(len(i)) for i in outer]
@@ -139,16 +139,16 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
         ndim = self.grid.paths.ndim
         kept = sorted(self.axes)
         return _BlockRead(
-            self._of_block(self.grid.paths, index),
+            self.of_block(self.grid.paths, index),
             self.grid.layout,
             tuple(_numpy_key(i) for i in index[ndim:]),
             tuple(kept.index(axis) for axis in self.axes),
             self.grid.fill_value,
-            None if self.grid.planes is None else self._of_block(self.grid.planes, index),
+            None if self.grid.planes is None else self.of_block(self.grid.planes, index),
             self.grid.device,
         )
 
-    def _of_block(self, slots: np.ndarray, index: list[Index]) -> np.ndarray:
+    def of_block(self, slots: np.ndarray, index: list[Index]) -> np.ndarray:
         """Take what belongs to the files of one block."""
         taken: Any = slots
         for axis in reversed(range(slots.ndim)):

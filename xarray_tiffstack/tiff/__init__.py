@@ -1,7 +1,7 @@
 """One TIFF file: which array it holds, how a region of it is read, and what it says of its scale.
 
 Nothing here knows about names, grids, dask or xarray. `recheck` reads a file a second way, to
-verify what was read the first way.
+verify what was read the first way. `anatomy` finds which bytes of a file its pixels give back.
 """
 
 from xarray_tiffstack.tiff.lattice_settings import read_settings
