@@ -3,8 +3,9 @@
 The entry point is ``xarray.open_dataset("raw/", engine="tiffstack")``; it needs no import of this
 package. What is here is for those who want one step alone: the file table (`scan`), how names are
 read (`Pattern`), the naming conventions that are known (`Convention`, `Token`, `conventions`,
-`load_conventions`), a folder that is still being written (`follow`), and the types of what methods
-give (`Report`, `Summary`, `Failure`, `VerifyResult`, `Difference`).
+`load_conventions`), a folder that is still being written (`follow`), the way back from a store to
+its files (`restore`), and the types of what these and methods give (`Report`, `Summary`, `Failure`,
+`Kept`, `VerifyResult`, `Difference`, `Proof`, `Restored`).
 
 Importing it registers ``.tiffstack`` on every Dataset and DataArray.
 """
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import xarray_tiffstack.accessor  # noqa: F401 - registers ds.tiffstack
 
 if TYPE_CHECKING:
+    from xarray_tiffstack.back import Restored as Restored
+    from xarray_tiffstack.back import restore as restore
     from xarray_tiffstack.look.report import Report as Report
     from xarray_tiffstack.names.conventions import Convention as Convention
     from xarray_tiffstack.names.conventions import conventions as conventions
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from xarray_tiffstack.names.vocabulary import Token as Token
     from xarray_tiffstack.ome_zarr import Difference as Difference
     from xarray_tiffstack.ome_zarr import Failure as Failure
+    from xarray_tiffstack.ome_zarr import Kept as Kept
+    from xarray_tiffstack.ome_zarr import Proof as Proof
     from xarray_tiffstack.ome_zarr import Summary as Summary
     from xarray_tiffstack.ome_zarr import VerifyResult as VerifyResult
     from xarray_tiffstack.table import scan as scan
@@ -38,14 +43,18 @@ _MODULES = {
     "Convention": "names.conventions",
     "Difference": "ome_zarr",
     "Failure": "ome_zarr",
+    "Kept": "ome_zarr",
     "Pattern": "names.pattern",
+    "Proof": "ome_zarr",
     "Report": "look.report",
+    "Restored": "back.writing",
     "Summary": "ome_zarr",
     "Token": "names.vocabulary",
     "VerifyResult": "ome_zarr",
     "conventions": "names.conventions",
     "follow": "watch",
     "load_conventions": "names.conventions",
+    "restore": "back.writing",
     "scan": "table",
 }
 __all__ = [*_MODULES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from xarray_tiffstack.accessor.data import Data
@@ -33,6 +34,8 @@ class Saving(Data):
         overwrite: bool = False,
         verify: bool = False,
         strict: bool = False,
+        restorable: bool = False,
+        keep_whole: bool = False,
         progress: bool | Literal["auto"] = "auto",
     ) -> Summary:
         """Write OME-Zarr that viewers open, and that xarray opens with every label.
@@ -80,6 +83,12 @@ class Saving(Data):
         strict : bool
             Stop at the first file that cannot be read. By default its slot is filled with zeros,
             ``present`` is False there, and the conversion continues.
+        restorable : bool
+            Keep of each file also what is not pixels, so that `xarray_tiffstack.restore` writes it
+            back with the SHA-256 that it had. Of the other files of the folder, and of TIFFs that
+            their pixels do not give back, up to 16 MiB in total are kept as they are.
+        keep_whole : bool
+            With `restorable`: keep all such files as they are, however large.
         progress : bool or "auto"
             Show progress on standard error; "auto" does on a terminal and in a notebook.
 
@@ -95,7 +104,8 @@ class Saving(Data):
         BlockingIOError
             Another conversion writes to this store.
         ValueError
-            Options that do not fit the data, or files that changed since their block was written.
+            Options that do not fit the data, files that changed since their block was written, or
+            with `restorable` files whose pixels do not give them back.
         OSError
             The store cannot be written (full disk, no permission), or with ``strict`` a file
             cannot be read. Finished blocks stay, and the same call resumes.
@@ -119,8 +129,15 @@ class Saving(Data):
         from xarray_tiffstack.array.variable import on_host
         from xarray_tiffstack.ome_zarr.convert import to_ome_zarr
 
+        ds = on_host(self._dataset)
+        keeper = None
+        if restorable or keep_whole:
+            from xarray_tiffstack.array.complete import complete_files
+            from xarray_tiffstack.back.keeping import keeping
+
+            keeper = keeping(complete_files(ds), keep_whole)
         return to_ome_zarr(
-            on_host(self._dataset),
+            ds,
             store,
             levels=levels,
             chunks=chunks,
@@ -134,6 +151,7 @@ class Saving(Data):
             verify=verify,
             strict=strict,
             progress=progress,
+            keeper=keeper,
         )
 
     def verify(
@@ -141,6 +159,7 @@ class Saving(Data):
         store: str | os.PathLike[str] | Store,
         *,
         workers: int | None = None,
+        restorable: bool = False,
         progress: bool | Literal["auto"] = "auto",
     ) -> VerifyResult:
         """Compare every pixel of a store with its source, by the checksums kept while writing.
@@ -156,13 +175,19 @@ class Saving(Data):
             What `to_ome_zarr` wrote of these data, complete.
         workers : int, optional
             Threads; by default one a processor.
+        restorable : bool
+            Also make each file of the folder again from the store, hidden files and those that are
+            no TIFFs too, and compare its SHA-256 with that of the file: whether the folder can be
+            deleted. Reads both once more. Needs a store that was written with
+            ``restorable=True``.
         progress : bool or "auto"
             As for `to_ome_zarr`.
 
         Returns
         -------
         VerifyResult
-            Every chunk that differs, and the files that it comes from.
+            Every chunk that differs, and the files that it comes from; in ``restorable`` the files
+            that the store does not give back.
 
         Raises
         ------
@@ -190,4 +215,10 @@ class Saving(Data):
 
         ds = on_host(self._dataset)
         recheck = second_reading(ds)
-        return verify(ds, store, workers=workers, progress=progress, recheck=recheck)
+        result = verify(ds, store, workers=workers, progress=progress, recheck=recheck)
+        if not restorable:
+            return result
+        from xarray_tiffstack.back.proof import prove
+
+        proof = prove(str(ds.attrs.get("source", "")), store, workers, progress)
+        return replace(result, restorable=proof)

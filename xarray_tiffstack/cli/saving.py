@@ -51,6 +51,12 @@ def _add_convert(commands: Any) -> None:
            help="replace a store that is complete, or of other sources or settings")  # fmt: skip
     option("--verify", action="store_true", help="read the store back and compare every pixel")
     option("--strict", action="store_true", help="stop at the first file that cannot be read")
+    option("--restorable", action="store_true",
+           help="keep also what is not pixels, so that `tiffstack restore` writes the files "
+           "back bit by bit")  # fmt: skip
+    option("--keep-whole", action="store_true",
+           help="with --restorable: keep entirely, however large, files that pixels do not give "
+           "back, and others of the folder")  # fmt: skip
     option("--follow", action="store_true",
            help="the microscope is still writing: take files as they are finished, until a "
            "signal (Ctrl-C)")  # fmt: skip
@@ -70,6 +76,11 @@ def _add_verify(commands: Any) -> None:
     )
     add_source(verify)
     add_store(verify)
+    verify.add_argument(
+        "--restorable", action="store_true",
+        help="also make each file of the folder again from the store, and say whether the folder "
+        "can be deleted",
+    )  # fmt: skip
     verify.set_defaults(run=_verify)
 
 
@@ -109,6 +120,12 @@ def _convert(args: argparse.Namespace) -> int:
     }
     if not args.follow and (args.until_idle is not None or args.expect is not None):
         raise ValueError("--until-idle and --expect say when to end with --follow: add it")
+    if not args.follow:
+        options |= {"restorable": args.restorable, "keep_whole": args.keep_whole}
+    elif args.restorable or args.keep_whole:
+        raise ValueError(
+            "--restorable needs all files: convert again without --follow when it ends"
+        )
     try:
         if args.follow:
             summary = _follow(args, options)
@@ -166,7 +183,8 @@ def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Summary:
 
 def _verify(args: argparse.Namespace) -> int:
     result = open_source(args).tiffstack.verify(
-        args.store, workers=args.workers, progress=not args.quiet
+        args.store, workers=args.workers, restorable=args.restorable, progress=not args.quiet
     )
     print(result)
-    return DONE if result.ok else DIFFERENT
+    back = result.restorable is None or result.restorable.ok
+    return DONE if result.ok and back else DIFFERENT

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from zarr.abc.store import Store as ZarrStore
 
+    from xarray_tiffstack.ome_zarr.keeping import Keeper
     from xarray_tiffstack.ome_zarr.levels import Method
     from xarray_tiffstack.ome_zarr.metadata import NgffVersion
     from xarray_tiffstack.ome_zarr.plan import Block
@@ -63,18 +65,20 @@ def to_ome_zarr(
     verify: bool = False,
     strict: bool = False,
     progress: Shown = "auto",
+    keeper: Keeper | None = None,
 ) -> Summary:
     """Write a Dataset as OME-Zarr; ``ds.tiffstack.to_ome_zarr`` says what each option means.
 
     The pixels must be on the host, or be read to it. Each file is read once; its coarser levels
     are made from the pixels in memory. After an interruption the same call resumes: it writes the
     blocks that are not finished, and those that `verify` found damaged, and ends with the same
-    store. Nothing that this program did not write is deleted.
+    store. Nothing that this program did not write is deleted. A `keeper` keeps of each file what is
+    not pixels.
     """
     options = Options(levels, chunks, shards, compressors, ngff_version, voxel_size, method)
     return convert(
         ds, store, options, workers=workers, overwrite=overwrite, check=verify, strict=strict,
-        progress=progress,
+        progress=progress, keeper=keeper,
     )  # fmt: skip
 
 
@@ -90,6 +94,7 @@ def convert(
     progress: Shown = "auto",
     limits: Limits = LIMITS,
     engine: str = "auto",
+    keeper: Keeper | None = None,
 ) -> Summary:
     """Convert as `to_ome_zarr` does; tests choose how the work is cut, and who writes."""
     started = time.perf_counter()
@@ -97,8 +102,11 @@ def convert(
     plan = Plan(collection, make_settings(collection, options, limits), limits)
     target = place.target_of(store)
     place.check(target, plan)
+    if keeper is not None:
+        room = keeper.look(plan)
+        plan = replace(plan, settings=replace(plan.settings, restorable=True, kept=room))
     with locked(target):
-        made = Store(plan, target, engine, workers)
+        made = Store(plan, target, engine, workers, keeper)
         with timed(LOG) as done:
             todo = made.begin(overwrite or is_growing(target, plan))
             done.append(f"{store}: {len(todo)} of {counted(len(plan.blocks), 'block')} to write")
@@ -106,6 +114,8 @@ def convert(
             total = _write(made, todo, workers, progress, strict)
             done.append(f"{store}: {total / 1e9:.2f} GB read and written")
         with timed(LOG) as done:
+            if keeper is not None:
+                keeper.keep_others(target, made.plan)
             made.finish()
             done.append(f"{store}: finished")
         seconds = time.perf_counter() - started
@@ -122,6 +132,7 @@ def convert(
         seconds=seconds,
         memory=_peak_memory(),
         verified=verified,
+        kept=None if keeper is None else keeper.kept,
     )
 
 

@@ -16,6 +16,7 @@ from zarr.errors import ZarrUserWarning
 
 from xarray_tiffstack.ome_zarr import metadata as ngff
 from xarray_tiffstack.ome_zarr.journal import FIELDS, NOTES, path_of
+from xarray_tiffstack.ome_zarr.keeping import rooms
 from xarray_tiffstack.ome_zarr.levels import level_labels
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Documents:
                 compressors=None,
                 separator=".",  # one folder, however many blocks there are
             )
+        for path, room in rooms(self.settings, self.collection).items():
+            self._create_array(path, separator=".", **room)
 
     def _create_level(self, image: Image, level: int) -> None:
         """Write the coordinates of one level of one image, and the metadata of its pixels."""

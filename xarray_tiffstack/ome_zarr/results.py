@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xarray_tiffstack.messages import counted, first_lines
 
@@ -30,6 +30,58 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """Whether a store gives back each file of a folder, bit by bit."""
+
+    folder: str
+    """The folder."""
+    files: int
+    """Files in it, and below it: all that are there, whatever they are."""
+    nbytes: int
+    """Their size in bytes."""
+    failed: tuple[str, ...] = ()
+    """Files that the store does not give back, with the reason."""
+    gone: int = 0
+    """Files that the store gives back, and that are not in the folder any more."""
+    encoded: int = 0
+    """Files that need encoders which make the same bytes again."""
+    made_by: str = ""
+    """Whose encoders."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether each file of the folder is given back."""
+        return not self.failed
+
+    def __str__(self) -> str:
+        """Say exactly what was compared, and what follows from it."""
+        lines = []
+        if self.failed:
+            lines += [
+                f"{len(self.failed)} of {counted(self.files, 'file')} in {self.folder} cannot be "
+                "restored:",
+                first_lines(self.failed),
+                "Do not delete the raw folder; or copy these files first.",
+            ]
+        else:
+            lines += [
+                f"restorable: each of {counted(self.files, 'file')} in {self.folder} "
+                f"({self.nbytes / 1e6:,.1f} MB), of any kind, was made again from this store, and "
+                "has the SHA-256 of the file in the folder",
+                "not compared: empty folders, permissions, extended attributes, links",
+                "The raw folder can be deleted.",
+            ]
+        if self.encoded:
+            lines.append(
+                f"{counted(self.encoded, 'file')} among them with compressed pixels: to restore "
+                f"them, use {self.made_by}, as another version may compress otherwise"
+            )
+        if self.gone:
+            lines.append(f"{counted(self.gone, 'file')} of the store not in the folder any more")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
 class VerifyResult:
     """Outcome of comparing a store, pixel by pixel, with what was to be written."""
 
@@ -39,6 +91,8 @@ class VerifyResult:
     """What differs."""
     rechecked: int = 0
     """Files that were read a second way, and compared."""
+    restorable: Proof | None = None
+    """Whether the store gives back each file of the folder, where that was asked for."""
 
     @property
     def ok(self) -> bool:
@@ -47,6 +101,8 @@ class VerifyResult:
 
     def __str__(self) -> str:
         """Return the outcome in words, with the first differences."""
+        if self.restorable is not None:
+            return f"{replace(self, restorable=None)}\n{self.restorable}"
         second = f"; {counted(self.rechecked, 'file')} read a second way" if self.rechecked else ""
         if self.ok and self.blocks == 1:
             return f"verified: the 1 block holds the pixels of its files{second}"
@@ -57,6 +113,29 @@ class VerifyResult:
             f"{counted(len(found), 'difference')} in {counted(self.blocks, 'block')}{second}\n"
             f"{first_lines(found)}\n"
             "Convert again: the blocks that differ are written again."
+        )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a store keeps of the files of its source, so that they can be written back."""
+
+    files: int
+    """Files of which all bytes are kept: as pixels, and beside them."""
+    others: int
+    """Files among them that are not of the array, and are kept as they are."""
+    left: tuple[str, ...] = ()
+    """Files of the folder that are not kept, with the reason."""
+
+    def __str__(self) -> str:
+        """Return it in a few lines."""
+        text = f"can be written back: {counted(self.files, 'file')}"
+        text += f", {self.others} of them not of the array" if self.others else ""
+        if not self.left:
+            return text
+        return (
+            f"{text}\nnot kept: {counted(len(self.left), 'file')} of the source, which "
+            f"keep_whole=True keeps too:\n{first_lines(self.left)}"
         )
 
 
@@ -84,6 +163,8 @@ class Summary:
     """Most memory that this process ever held, in bytes; None where the system does not tell."""
     verified: VerifyResult | None = None
     """Outcome of the verification, where it was asked for."""
+    kept: Kept | None = None
+    """What is kept of the files beside their pixels, where it was asked for."""
 
     def __str__(self) -> str:
         """Return the summary in a few lines."""
@@ -99,6 +180,8 @@ class Summary:
             )
         if self.missing:
             lines.append(f"slots without a file, filled: {self.missing}")
+        if self.kept is not None:
+            lines.append(str(self.kept))
         if self.verified is not None:
             lines.append(str(self.verified))
         if self.failed:

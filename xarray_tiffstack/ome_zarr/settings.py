@@ -89,6 +89,10 @@ class Settings:
     passes: list[dict[str, Any]] = field(default_factory=list, compare=False)
     """How the work is cut, which follows the chunks of the Dataset that began it."""
     method: Method = "mean"
+    restorable: bool = False
+    """Whether it keeps of each file what is not pixels, so that the file can be written back."""
+    kept: dict[str, Any] = field(default_factory=dict, compare=False)
+    """How much room there is for that, as `Keeper.look` finds it."""
 
     def differing(self, other: Settings) -> list[str]:
         """Say in a user's words which settings differ."""

@@ -30,6 +30,7 @@ from xarray_tiffstack.ome_zarr.writer import Levels, Writer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from xarray_tiffstack.ome_zarr.keeping import Keeper
     from xarray_tiffstack.ome_zarr.plan import Block, Plan
     from xarray_tiffstack.ome_zarr.results import Failure
 
@@ -88,14 +89,22 @@ class Store:
         ``"zarr"`` writes pixels with zarr even where tensorstore could.
     workers
         Threads.
+    keeper
+        Who keeps of the files what is not pixels.
     """
 
     def __init__(
-        self, plan: Plan, target: Target, engine: str = "auto", workers: int | None = None
+        self,
+        plan: Plan,
+        target: Target,
+        engine: str = "auto",
+        workers: int | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         if workers is not None and workers < 1:
             raise ValueError(f"workers={workers!r} must be at least 1")
         self.plan, self.target, self.engine, self.workers = plan, target, engine, workers
+        self.keeper = keeper
         self.notes: dict[str, Any] = {}
         self._made: dict[str, Any] = {}
         self._there: dict[str, bytes] = {}  # what this process wrote
@@ -208,7 +217,7 @@ class Store:
     @property
     def writer(self) -> Writer:
         """What writes blocks."""
-        return Writer(self.levels, self.journal, self.target)
+        return Writer(self.levels, self.journal, self.target, self.keeper)
 
     # -- resuming -------------------------------------------------------------------------
 

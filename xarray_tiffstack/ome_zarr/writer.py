@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from xarray_tiffstack.ome_zarr.images import Slot
     from xarray_tiffstack.ome_zarr.journal import Journal
+    from xarray_tiffstack.ome_zarr.keeping import Keeper
     from xarray_tiffstack.ome_zarr.pixels import Arrays, Pixels
     from xarray_tiffstack.ome_zarr.plan import Block, Plan, Region
     from xarray_tiffstack.ome_zarr.source import Source
@@ -100,8 +101,10 @@ class Levels:
 class Writer:
     """Writes blocks; in any thread."""
 
-    def __init__(self, levels: Levels, journal: Journal, target: object) -> None:
-        self.levels, self.journal, self.target = levels, journal, target
+    def __init__(
+        self, levels: Levels, journal: Journal, target: object, keeper: Keeper | None = None
+    ) -> None:
+        self.levels, self.journal, self.target, self.keeper = levels, journal, target, keeper
         self.plan, self.source = levels.plan, levels.source
 
     def write(self, block: Block) -> None:
@@ -114,6 +117,9 @@ class Writer:
                 entry = self._transfer(block, broken)
             except BrokenError:
                 continue
+            if self.keeper is not None:
+                with self._writing():
+                    self.keeper.keep(self.target, self.plan, block, broken)
             slots = self.plan.slots_of(block)
             if broken.issuperset(slots) or self.source.fingerprint(block) == before:
                 break

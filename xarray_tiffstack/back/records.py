@@ -1,0 +1,177 @@
+"""What is kept of one file, as bytes of a store: how it is written, and read again.
+
+A record is the length of its head, the head (JSON), the tables of `tiff.anatomy`, and those bytes
+of the file that are not pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xarray_tiffstack.tiff.anatomy import PIECE, RUN, Anatomy
+from xarray_tiffstack.tiff.encoding import VERSION, Encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import zarr
+
+_LENGTH = Struct("<4sI")
+_MARK = b"TIF1"  # with which a record begins; the number is of this form of it
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is known of one file but its pixels."""
+
+    path: str
+    """Below the folder of the source, with "/"."""
+    mtime: int
+    """When it was last changed, in nanoseconds since 1970."""
+    sha256: str
+    """Of the entire file."""
+    anatomy: Anatomy
+    """Which of its bytes are made of pixels, and how."""
+    groups: tuple[str, ...] = ()
+    """Where in the store its pixels are: groups of the images that hold them, at full resolution;
+    several where dimensions of the file are no axes of an image, in C order of those."""
+    at: Mapping[str, int] | None = None
+    """Position there along the dimensions that a file does not have; None without pixels."""
+    dims: tuple[str, ...] = ()
+    """Dimensions of the file, in the order of its axes."""
+    shape: tuple[int, ...] = ()
+    """Their lengths."""
+    dtype: str = ""
+    """Type of the pixels."""
+    made_by: str = VERSION
+    """Whose encoders made its strips or tiles again."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.anatomy.size
+
+    @property
+    def encoded(self) -> bool:
+        """Whether it needs an encoder that makes the same bytes again."""
+        return any(each.codec != "none" for each in self.anatomy.encoders)
+
+    def head(self) -> bytes:
+        """Everything but the bytes that are kept."""
+        found = self.anatomy
+        said = {
+            "path": self.path,
+            "mtime": self.mtime,
+            "sha256": self.sha256,
+            "size": found.size,
+            "order": found.order,
+            "encoders": [each.as_json() for each in found.encoders],
+            "page": list(found.page),
+            "runs": len(found.runs),
+            "pieces": len(found.pieces),
+            "groups": list(self.groups),
+            "at": None if self.at is None else dict(self.at),
+            "dims": list(self.dims),
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "made_by": self.made_by,
+        }
+        text = json.dumps(said, separators=(",", ":")).encode()
+        # By columns, as differences: of equal distances zstd keeps next to nothing.
+        tables = [_differences(table) for table in (found.runs, found.pieces)]
+        return b"".join([_LENGTH.pack(_MARK, len(text)), text, *tables])
+
+
+def entire(size: int) -> Anatomy:
+    """Anatomy of a file of which nothing is made of pixels."""
+    runs, pieces = (np.empty((0, len(columns)), np.int64) for columns in (RUN, PIECE))
+    return Anatomy(size, "<", runs, pieces)
+
+
+def _differences(table: np.ndarray) -> bytes:
+    return np.diff(table, axis=0, prepend=0).T.astype("<i8").tobytes()
+
+
+class Entry:
+    """Bytes of one entry of a store, read as they are needed."""
+
+    def __init__(self, array: zarr.Array[Any], index: tuple[int, ...]) -> None:
+        self.array, self.index, self.chunk = array, index, int(array.chunks[-1])
+        self._number, self._piece = -1, b""
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Bytes from a first to a past last one."""
+        parts = []
+        for number in range(start // self.chunk, -(-stop // self.chunk)):
+            if number != self._number:
+                at = number * self.chunk
+                where: Any = (*self.index, slice(at, at + self.chunk))
+                piece: Any = self.array[where]
+                self._number, self._piece = number, np.asarray(piece).tobytes()
+            begin = number * self.chunk
+            parts.append(self._piece[max(start - begin, 0) : stop - begin])
+        return b"".join(parts)
+
+    def forget(self) -> None:
+        """Let go of what was read."""
+        self._number, self._piece = -1, b""
+
+    def record(self) -> tuple[Record, int] | None:
+        """Read what is kept of the file, and where its bytes begin in the entry; None if nothing.
+
+        Raises
+        ------
+        ValueError
+            It is damaged, or of a later version of this program.
+        """
+        mark, length = _LENGTH.unpack(self.read(0, _LENGTH.size))
+        if not any(mark) and not length:
+            return None
+        if mark != _MARK:
+            raise ValueError(
+                f"entry {self.index} of {self.array.path} is damaged, or of a later version"
+            )
+        end = _LENGTH.size + length
+        said = json.loads(self.read(_LENGTH.size, end))
+        tables = []
+        for rows, columns in ((said["runs"], RUN), (said["pieces"], PIECE)):
+            nbytes = rows * len(columns) * 8
+            flat = np.frombuffer(self.read(end, end + nbytes), "<i8").reshape(len(columns), rows)
+            tables.append(np.cumsum(flat.T, axis=0, dtype=np.int64).reshape(rows, len(columns)))
+            end += nbytes
+        encoders = tuple(Encoder.from_json(each) for each in said["encoders"])
+        runs, pieces = tables
+        page = tuple(said["page"])
+        anatomy = Anatomy(said["size"], said["order"], runs, pieces, encoders, page)
+        return Record(
+            said["path"], said["mtime"], said["sha256"], anatomy, tuple(said["groups"]), said["at"],
+            tuple(said["dims"]), tuple(said["shape"]), said["dtype"], said["made_by"],
+        ), end  # fmt: skip
+
+
+def write_entry(array: zarr.Array[Any], index: tuple[int, ...], parts: Iterable[bytes]) -> None:
+    """Write an entry, object by object."""
+    size, at, rest = int(array.chunks[-1]), 0, bytearray()
+    for part in parts:
+        rest += part
+        while len(rest) >= size:
+            _put(array, index, at, rest[:size])
+            at += size
+            del rest[:size]
+    if rest:
+        _put(array, index, at, rest + bytes(size - len(rest)))
+
+
+def _put(array: zarr.Array[Any], index: tuple[int, ...], at: int, data: bytearray) -> None:
+    if at + len(data) > array.shape[-1]:
+        raise OSError(
+            f"entry {index} of {array.path} needs more than {array.shape[-1]} bytes: did its file "
+            "change since the conversion began?"
+        )
+    where: Any = (*index, slice(at, at + len(data)))
+    array[where] = np.frombuffer(data, np.uint8)

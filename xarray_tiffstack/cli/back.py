@@ -1,0 +1,76 @@
+"""Commands that lead back to TIFFs: restore."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from xarray_tiffstack.cli.exits import DIFFERENT, DONE, INTERRUPTED
+
+if TYPE_CHECKING:
+    import argparse
+
+_RESTORE_CODES = """\
+exit codes: 0 each file has the SHA-256 that it had; 1 refused; 2 wrong usage; 4 some files could
+not be made again, and are not written; 130 interrupted. The same command resumes what was begun.
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add restore to the subparsers of ``tiffstack``."""
+    _add_restore(commands)
+
+
+def _add_restore(commands: Any) -> None:
+    restore = commands.add_parser(
+        "restore",
+        help="write the files back that a store was made of",
+        description="Write the files back that a store was made of with --restorable, each with "
+        "the SHA-256 that it had.",
+        epilog=_RESTORE_CODES,
+    )
+    option = restore.add_argument
+    option("store", metavar="STORE", help="the store")
+    option("folder", metavar="FOLDER", nargs="?", help="where to write the files")
+    option("--sel", action="append", default=[], metavar="channel=560",
+           help="only files with this label; several times for several labels")  # fmt: skip
+    option("--check", action="store_true",
+           help="write nothing: make the bytes of each file, compare their SHA-256")  # fmt: skip
+    option("--workers", type=int, metavar="N", help="threads (default: processors)")
+    option("--quiet", action="store_true", help="show no progress")
+    restore.set_defaults(run=_restore)
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from xarray_tiffstack.back import restore
+
+    if args.folder is None and not args.check:
+        raise ValueError("restore needs a folder to write to, or --check")
+    try:
+        done = restore(
+            args.store,
+            args.folder,
+            sel=_selection(args.sel),
+            check=args.check,
+            workers=args.workers,
+            progress=not args.quiet,
+        )
+    except KeyboardInterrupt:
+        print(
+            f"interrupted; finished files stay in {args.folder}, and the same command resumes",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    print(done)
+    return DONE if done.ok else DIFFERENT
+
+
+def _selection(texts: list[str]) -> dict[str, list[str]]:
+    """Read ``channel=560``; a name that is given several times has several labels."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise ValueError(f"--sel takes a name and a label, such as channel=560, not {text!r}")
+        found.setdefault(name.strip(), []).append(value.strip())
+    return found
