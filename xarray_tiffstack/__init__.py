@@ -5,7 +5,8 @@ package. What is here is for those who want one step alone: the file table (`sca
 read (`Pattern`), the naming conventions that are known (`Convention`, `Token`, `conventions`,
 `load_conventions`), a folder that is still being written (`follow`), the way back from a store to
 its files (`restore`), and the types of what these and methods give (`Report`, `Summary`, `Failure`,
-`Kept`, `VerifyResult`, `Difference`, `Proof`, `Restored`).
+`Kept`, `VerifyResult`, `Difference`, `Proof`, `Restored`,
+`Exported`).
 
 Importing it registers ``.tiffstack`` on every Dataset and DataArray.
 """
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import xarray_tiffstack.accessor  # noqa: F401 - registers ds.tiffstack
 
 if TYPE_CHECKING:
+    from xarray_tiffstack.back import Exported as Exported
     from xarray_tiffstack.back import Restored as Restored
     from xarray_tiffstack.back import restore as restore
     from xarray_tiffstack.look.report import Report as Report
@@ -42,6 +44,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "Convention": "names.conventions",
     "Difference": "ome_zarr",
+    "Exported": "back.export",
     "Failure": "ome_zarr",
     "Kept": "ome_zarr",
     "Pattern": "names.pattern",

@@ -263,7 +263,7 @@ def _write(file: StoredFile, target: Path) -> str | None:
         if reason := _reason(file, sha256_of(partial), partial.stat().st_size):
             return reason
         os.utime(partial, ns=(file.mtime, file.mtime))
-        _appear(partial, path)
+        appear(partial, path)
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
@@ -277,7 +277,7 @@ def _write_all(out: Any, piece: Any) -> None:
         rest = rest[out.write(rest) :]
 
 
-def _appear(partial: Path, path: Path) -> None:
+def appear(partial: Path, path: Path) -> None:
     """Give a file its name, unless another one has got it meanwhile."""
     try:
         os.link(partial, path)  # which refuses, where a rename would replace

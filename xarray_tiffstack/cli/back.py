@@ -1,4 +1,4 @@
-"""Commands that lead back to TIFFs: restore."""
+"""Commands that lead back to TIFFs: restore, export."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from xarray_tiffstack.cli.exits import DIFFERENT, DONE, INTERRUPTED
+from xarray_tiffstack.cli.options import add_source, look_at
 
 if TYPE_CHECKING:
     import argparse
@@ -17,8 +18,9 @@ not be made again, and are not written; 130 interrupted. The same command resume
 
 
 def add_commands(commands: Any) -> None:
-    """Add restore to the subparsers of ``tiffstack``."""
+    """Add restore and export to the subparsers of ``tiffstack``."""
     _add_restore(commands)
+    _add_export(commands)
 
 
 def _add_restore(commands: Any) -> None:
@@ -39,6 +41,50 @@ def _add_restore(commands: Any) -> None:
     option("--workers", type=int, metavar="N", help="threads (default: processors)")
     option("--quiet", action="store_true", help="show no progress")
     restore.set_defaults(run=_restore)
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write new TIFFs of a folder or a store",
+        description="Write new TIFFs of a folder or a store, with labels and scale, for programs "
+        "that read nothing else. `tiffstack restore` writes the files that a store was made of.",
+    )
+    add_source(export)
+    option = export.add_argument
+    option("folder", metavar="FOLDER", help="where to write the files")
+    option("--names", metavar="TEMPLATE",
+           help="names of the files, such as mouse_t{time:03d}_{channel}.tif")  # fmt: skip
+    option("--kind", default="imagej", choices=("imagej", "ome"), help="whose metadata they have")
+    option("--inside", default="z", metavar="z,channel,time",
+           help="dimensions inside a file (default: z)")  # fmt: skip
+    option("--existing", default="raise", choices=("raise", "skip"),
+           help="what to do about files that are there already")  # fmt: skip
+    option("--workers", type=int, metavar="N", help="threads (default: processors)")
+    option("--quiet", action="store_true", help="show no progress")
+    export.set_defaults(run=_export)
+
+
+def _export(args: argparse.Namespace) -> int:
+    inside = [name.strip() for name in args.inside.split(",") if name.strip()]
+    try:
+        done = look_at(args).tiffstack.to_tiff(
+            args.folder,
+            args.names,
+            kind=args.kind,
+            inside=inside,
+            existing=args.existing,
+            workers=args.workers,
+            progress=not args.quiet,
+        )
+    except KeyboardInterrupt:
+        print(
+            f"interrupted; finished files stay in {args.folder}, and --existing skip leaves them",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    print(done)
+    return DONE
 
 
 def _restore(args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from xarray_tiffstack.names.conventions import (
 from xarray_tiffstack.names.infer import Columns, Inference, Parsed, infer, made_alike
 from xarray_tiffstack.names.pattern import Pattern
 from xarray_tiffstack.names.recognise import recognise
+from xarray_tiffstack.names.template import ENDING
 from xarray_tiffstack.names.vocabulary import DERIVED, VOCABULARY
 
 if TYPE_CHECKING:
@@ -116,10 +117,9 @@ def read_names(names: Sequence[str], pattern: str | Pattern | Convention | None 
     if pattern is None:
         return _chosen(names)
     if isinstance(pattern, str):
-        if not re.search(r"[{}()\\]", pattern):
-            pattern = find_convention(pattern)
-        else:
-            pattern = Pattern(pattern)
+        # No convention is called as a file is; that of one file may have no token.
+        written = re.search(r"[{}()\\]", pattern) or ENDING.search(pattern)
+        pattern = Pattern(pattern) if written else find_convention(pattern)
     if isinstance(pattern, Pattern):
         return Reading(pattern)
     best = max(pattern.patterns, key=lambda p: p.parse_names(names)[0].sum())

@@ -58,7 +58,7 @@ def check(target: Target, plan: Plan) -> None:
         if held and held.isdisjoint((*ROOTS, NOTES)):
             raise FileExistsError(f"{target} holds something else than a Zarr store")
         return
-    _check_source(target, plan.collection.source, plan.collection.paths)
+    check_source(target, plan.collection.source, plan.collection.paths)
     for origin in _origins(plan):
         if _same(target, origin):
             raise ValueError(
@@ -79,7 +79,7 @@ def check(target: Target, plan: Plan) -> None:
         raise FileExistsError(f"{target} is a folder of something else than a Zarr store")
 
 
-def _check_source(target: Path, source: str, paths: Any) -> None:
+def check_source(target: Path, source: str, paths: Any) -> None:
     """Nothing is ever written to the source, nor deleted around it."""
     if not source or "://" in source:
         return
@@ -90,13 +90,11 @@ def _check_source(target: Path, source: str, paths: Any) -> None:
         here, there = _identities(folder), _identities(target)
         if here and there and here[0] in there and folder.parent != folder:
             raise ValueError(
-                f"{target} is inside the source {folder}, and nothing is written there: put the "
-                "store elsewhere"
+                f"{target} is inside the source {folder}, and nothing is written there: write "
+                "elsewhere"
             )
         if there and target.exists() and there[0] in here:
-            raise ValueError(
-                f"{target} holds the source {folder}: put the store elsewhere, beside it"
-            )
+            raise ValueError(f"{target} holds the source {folder}: write elsewhere, beside it")
 
 
 def _identities(path: Path) -> list[tuple[int, int]]:
