@@ -304,6 +304,16 @@ def test_every_kind_of_store_gives_files_back(tmp_path: Path, options: dict[str,
     comes_back(dataset(raw), raw, tmp_path, **options)
 
 
+def test_a_store_in_memory_gives_files_back(tmp_path: Path) -> None:
+    raw, store = write_acquisition(tmp_path / "raw"), zarr.storage.MemoryStore()
+    (raw / "Settings.txt").write_text("z steps: 4")
+    ds = dataset(raw)
+    ds.tiffstack.to_ome_zarr(store, restorable=True)
+    assert restore(store, tmp_path / "back").ok
+    assert hashes(tmp_path / "back") == hashes(raw)
+    assert ds.tiffstack.verify(store, restorable=True).restorable.ok
+
+
 def test_images_in_groups_and_transposed(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     for number, (pos, t, ch) in enumerate(product("ab", range(3), range(2))):

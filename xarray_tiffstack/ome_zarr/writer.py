@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.images import Slot
     from xarray_tiffstack.ome_zarr.journal import Journal
     from xarray_tiffstack.ome_zarr.keeping import Keeper
-    from xarray_tiffstack.ome_zarr.pixels import Arrays, Pixels
+    from xarray_tiffstack.ome_zarr.pixels import Arrays, Pixels, Target
     from xarray_tiffstack.ome_zarr.plan import Block, Plan, Region
     from xarray_tiffstack.ome_zarr.source import Source
 
@@ -102,7 +102,7 @@ class Writer:
     """Writes blocks; in any thread."""
 
     def __init__(
-        self, levels: Levels, journal: Journal, target: object, keeper: Keeper | None = None
+        self, levels: Levels, journal: Journal, target: Target, keeper: Keeper | None = None
     ) -> None:
         self.levels, self.journal, self.target, self.keeper = levels, journal, target, keeper
         self.plan, self.source = levels.plan, levels.source
