@@ -118,16 +118,16 @@ def _write(
     store: Store, todo: list[Block], workers: int | None, progress: Shown, strict: bool
 ) -> int:
     """Write blocks; returns the bytes that were read."""
-    nbytes, failed = store.plan.nbytes, store.source.failed
+    nbytes = store.plan.nbytes
     total = sum(map(nbytes, todo))
     with (
         bar("converted", total, progress) as advance,
         closing(run(todo, store.writer.write, workers)) as done,
     ):
-        for block, _ in done:
+        for block, broken in done:
             advance(nbytes(block))
-            if strict and failed:
-                failure = next(iter(failed.values()))
+            if strict and broken:
+                failure = next(iter(broken.values()))
                 raise OSError(f"{failure.path}: {failure.error} (strict: nothing more is read)")
     return total
 

@@ -21,7 +21,7 @@ from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr import metadata as ngff
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.documents import XML, Documents, extends
-from xarray_tiffstack.ome_zarr.journal import NOTES, Journal, finished
+from xarray_tiffstack.ome_zarr.journal import NOTES, REASONS, Journal, finished
 from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target
 from xarray_tiffstack.ome_zarr.settings import WORDS, Settings
 from xarray_tiffstack.ome_zarr.source import Source
@@ -30,6 +30,7 @@ from xarray_tiffstack.ome_zarr.writer import Levels, Writer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from xarray_tiffstack.ome_zarr.images import Slot
     from xarray_tiffstack.ome_zarr.plan import Block, Plan
     from xarray_tiffstack.ome_zarr.results import Failure
 
@@ -97,6 +98,7 @@ class Store:
             raise ValueError(f"workers={workers!r} must be at least 1")
         self.plan, self.target, self.engine, self.workers = plan, target, engine, workers
         self.notes: dict[str, Any] = {}
+        self.failed: dict[Slot, Failure] = {}
         self._made: dict[str, Any] = {}
         self._there: dict[str, bytes] = {}  # what this process wrote
         self.documents: Documents
@@ -228,6 +230,8 @@ class Store:
         entries = self.journal.read()
         todo, kept = self.unfinished(entries)
         changed = self.source.changed(kept, [entries[b.step][b.entry][0] for b in kept])
+        if not changed:
+            self.journal.forget([b for b in todo if not np.isnan(entries[b.step][b.entry]).all()])
         if todo and not changed and notes["state"] == "complete":
             self.note(state="writing")
         return todo, changed
@@ -265,6 +269,8 @@ class Store:
         self.documents.create()
         notes = {**self._begun(growing), **self.notes}
         self._tell({}, notes, levels=growing)
+        reasons = [file for file in self._files() if file[0].startswith(f"{REASONS}/")]
+        place.publish(self.target, reasons)  # earlier versions did not write them
 
     def unfinished(self, entries: Sequence[np.ndarray]) -> tuple[list[Block], list[Block]]:
         """Blocks to write, and those that stay: damaged ones count, and what was made of them."""
@@ -291,7 +297,8 @@ class Store:
 
     def finish(self, state: Literal["writing", "complete"] = "complete") -> None:
         """Write what is known only now: display limits and failures; then that it is complete."""
-        before, failed = self.notes, self.source.failed
+        before, entries = self.notes, self.journal.read()
+        self.failed = failed = self.journal.failures(entries)
         if before["state"] == "complete":
             return
         growing = bool(before.get("growing"))
@@ -302,14 +309,14 @@ class Store:
         notes["settings"] = asdict(self.plan.settings)
         for name in ("damaged", "verified", *(() if state == "writing" else ("growing", "source"))):
             notes.pop(name, None)
-        self._tell(self._limits(), notes, levels=growing)
+        self._tell(self._limits(entries[0]), notes, levels=growing)
         files = [file for file in self._files() if self._there.get(file[0]) != file[1]]
         place.publish(self.target, files, sync=state == "complete")
         self._there |= dict(files)
 
-    def _limits(self) -> dict[int, tuple[float, float]]:
+    def _limits(self, entries: np.ndarray) -> dict[int, tuple[float, float]]:
         """Intensities to display of each channel, from samples of its blocks."""
-        samples = self.journal.read()[0][..., 2:4]
+        samples = entries[..., 2:4]
         if self.plan.collection.channel == "channel":
             samples = np.moveaxis(samples, 1 + self.plan.axes.index("channel"), 0)
         else:
@@ -325,4 +332,4 @@ class Store:
 
     def failures(self) -> tuple[Failure, ...]:
         """Files that could not be read."""
-        return tuple(sorted(self.source.failed.values(), key=lambda failure: failure.path))
+        return tuple(sorted(self.failed.values(), key=lambda failure: failure.path))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.images import Slot
     from xarray_tiffstack.ome_zarr.plan import Block
     from xarray_tiffstack.ome_zarr.progress import Shown
+    from xarray_tiffstack.ome_zarr.source import Broken
     from xarray_tiffstack.ome_zarr.store import Store
 
 # Reads the files of a slot a second way: their paths, and the stored pixels along the dimensions
@@ -115,7 +116,7 @@ class _Checker:
         except Exception:  # a damaged chunk can raise anything
             return None
 
-    def _locate(self, block: Block, bad: Sequence[int], broken: set[Slot]) -> Iterator[Difference]:
+    def _locate(self, block: Block, bad: Sequence[int], broken: Broken) -> Iterator[Difference]:
         """Find which stored objects of some levels of a block differ."""
         files = tuple(self.plan.files(block))
         settings = self.plan.settings

@@ -19,11 +19,10 @@ from xarray_tiffstack.ome_zarr.source import BrokenError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from xarray_tiffstack.ome_zarr.images import Slot
     from xarray_tiffstack.ome_zarr.journal import Journal
     from xarray_tiffstack.ome_zarr.pixels import Arrays, Pixels
     from xarray_tiffstack.ome_zarr.plan import Block, Plan, Region
-    from xarray_tiffstack.ome_zarr.source import Source
+    from xarray_tiffstack.ome_zarr.source import Broken, Source
 
 Result = TypeVar("Result")
 
@@ -42,7 +41,7 @@ class Levels:
         """Where the pixels of a level are kept."""
         return self.arrays[self.plan.images[block.image], level]
 
-    def fine(self, block: Block, broken: set[Slot]) -> Iterator[tuple[Region, np.ndarray]]:
+    def fine(self, block: Block, broken: Broken) -> Iterator[tuple[Region, np.ndarray]]:
         """Pixels of the level that a block reads, piece by piece."""
         plan = self.plan
         step = plan.passes[block.step]
@@ -60,7 +59,7 @@ class Levels:
     def made(
         self,
         block: Block,
-        broken: set[Slot],
+        broken: Broken,
         see: Callable[[np.ndarray], None] = lambda pixels: None,
     ) -> Iterator[tuple[int, Region, np.ndarray]]:
         """Pixels of each level that a block writes: the level, where, and what.
@@ -101,9 +100,9 @@ class Writer:
         self.levels, self.journal, self.target = levels, journal, target
         self.plan, self.source = levels.plan, levels.source
 
-    def write(self, block: Block) -> None:
-        """Read a block, write its levels, and note that it is finished."""
-        broken: set[Slot] = set()
+    def write(self, block: Block) -> Broken:
+        """Read a block, write its levels, note that it is finished; returns what was broken."""
+        broken: Broken = {}
         while True:
             before = self.source.fingerprint(block)
             try:
@@ -111,14 +110,15 @@ class Writer:
             except BrokenError:
                 continue
             slots = self.plan.slots_of(block)
-            if broken.issuperset(slots) or self.source.fingerprint(block) == before:
+            if broken.keys() >= set(slots) or self.source.fingerprint(block) == before:
                 break
             for slot in slots:
                 self.source.give_up(slot, OSError("it changed while it was read"), broken)
         with self._writing():
-            self.journal.note(block, [before, len(broken), *entry])
+            self.journal.note(block, [before, len(broken), *entry], broken)
+        return broken
 
-    def _transfer(self, block: Block, broken: set[Slot]) -> list[float]:
+    def _transfer(self, block: Block, broken: Broken) -> list[float]:
         """Write the levels of a block; returns display limits, and a checksum a level."""
         step = self.plan.passes[block.step]
         sums = dict.fromkeys((step.reads, *step.writes), 0)
