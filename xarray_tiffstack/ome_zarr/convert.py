@@ -14,6 +14,7 @@ from xarray_tiffstack.ome_zarr.growth import is_growing
 from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.lock import locked
 from xarray_tiffstack.ome_zarr.plan import Plan
+from xarray_tiffstack.ome_zarr.pool import Given, Pool, pool_of
 from xarray_tiffstack.ome_zarr.progress import bar
 from xarray_tiffstack.ome_zarr.results import Summary, VerifyResult
 from xarray_tiffstack.ome_zarr.settings import (
@@ -26,7 +27,7 @@ from xarray_tiffstack.ome_zarr.settings import (
 )
 from xarray_tiffstack.ome_zarr.store import Store, differing, read_notes
 from xarray_tiffstack.ome_zarr.verification import verify_store
-from xarray_tiffstack.ome_zarr.writer import run
+from xarray_tiffstack.ome_zarr.writer import write
 
 if TYPE_CHECKING:
     import os
@@ -58,6 +59,7 @@ def to_ome_zarr(
     verify: bool = False,
     strict: bool = False,
     progress: Shown = "auto",
+    executor: Given = None,
 ) -> Summary:
     """Write a Dataset as OME-Zarr; ``ds.tiffstack.to_ome_zarr`` says what each option means.
 
@@ -69,7 +71,7 @@ def to_ome_zarr(
     options = Options(levels, chunks, shards, compressors, ngff_version, voxel_size, method)
     return convert(
         ds, store, options, workers=workers, overwrite=overwrite, check=verify, strict=strict,
-        progress=progress,
+        progress=progress, executor=executor,
     )  # fmt: skip
 
 
@@ -83,6 +85,7 @@ def convert(
     check: bool = False,
     strict: bool = False,
     progress: Shown = "auto",
+    executor: Given = None,
     limits: Limits = LIMITS,
     engine: str = "auto",
 ) -> Summary:
@@ -92,13 +95,13 @@ def convert(
     plan = Plan(collection, make_settings(collection, options, limits), limits)
     target = place.target_of(store)
     place.check(target, plan)
-    with locked(target):
+    with locked(target), pool_of(executor, workers, target) as pool:
         made = Store(plan, target, engine, workers)
         todo = made.begin(overwrite or is_growing(target, plan))
-        total = _write(made, todo, workers, progress, strict)
+        total = _write(made, todo, pool, progress, strict)
         made.finish()
         seconds = time.perf_counter() - started
-        verified = verify_store(made, workers, progress, source=False) if check else None
+        verified = verify_store(made, pool, progress, source=False) if check else None
     paths, present = collection.paths, collection.ds.get("present")
     return Summary(
         store=str(store),
@@ -114,15 +117,13 @@ def convert(
     )
 
 
-def _write(
-    store: Store, todo: list[Block], workers: int | None, progress: Shown, strict: bool
-) -> int:
+def _write(store: Store, todo: list[Block], pool: Pool, progress: Shown, strict: bool) -> int:
     """Write blocks; returns the bytes that were read."""
     nbytes = store.plan.nbytes
     total = sum(map(nbytes, todo))
     with (
         bar("converted", total, progress) as advance,
-        closing(run(todo, store.writer.write, workers)) as done,
+        closing(write(store, todo, pool)) as done,
     ):
         for block, broken in done:
             advance(nbytes(block))
@@ -138,6 +139,7 @@ def verify(
     *,
     workers: int | None = None,
     progress: Shown = "auto",
+    executor: Given = None,
     recheck: Recheck | None = None,
 ) -> VerifyResult:
     """Compare every pixel of a store with its source; see ``ds.tiffstack.verify``.
@@ -161,7 +163,8 @@ def verify(
     made = Store(Plan(collection, settings), target, workers=workers)
     made.notes = notes
     made.open("r")
-    return verify_store(made, workers, progress, source=True, recheck=recheck)
+    with pool_of(executor, workers, target) as pool:
+        return verify_store(made, pool, progress, source=True, recheck=recheck)
 
 
 def _peak_memory() -> int | None:

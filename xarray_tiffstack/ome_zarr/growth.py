@@ -15,9 +15,10 @@ from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.journal import FIELDS, REASONS, path_of
 from xarray_tiffstack.ome_zarr.lock import locked
 from xarray_tiffstack.ome_zarr.plan import Plan
+from xarray_tiffstack.ome_zarr.pool import PROCESSORS, pool_of
 from xarray_tiffstack.ome_zarr.settings import Options, Settings, make_settings
 from xarray_tiffstack.ome_zarr.store import Store, read_notes
-from xarray_tiffstack.ome_zarr.writer import run
+from xarray_tiffstack.ome_zarr.writer import write
 
 if TYPE_CHECKING:
     import os
@@ -70,7 +71,10 @@ class Growth:
                 grown = store, store.begin(self.overwrite, growing=True)
             store, blocks = grown
             self.begun, self.overwrite = True, False
-            with closing(run(blocks, store.writer.write, self.workers)) as done:
+            with (
+                pool_of(None, self.workers or PROCESSORS, self.target) as pool,
+                closing(write(store, blocks, pool)) as done,
+            ):
                 for block, _ in done:
                     self.nbytes += store.plan.nbytes(block)
             self.written += len(blocks)

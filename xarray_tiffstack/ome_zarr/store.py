@@ -94,8 +94,6 @@ class Store:
     def __init__(
         self, plan: Plan, target: Target, engine: str = "auto", workers: int | None = None
     ) -> None:
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers={workers!r} must be at least 1")
         self.plan, self.target, self.engine, self.workers = plan, target, engine, workers
         self.notes: dict[str, Any] = {}
         self.failed: dict[Slot, Failure] = {}
@@ -105,6 +103,13 @@ class Store:
         self.journal: Journal
         self.source: Source
         self.levels: Levels
+        self.writer: Writer
+        self._mode: Literal["r", "r+"] = "r+"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Have another process open it."""
+        about = self.plan, self.target, self.engine, self.workers
+        return _opened, (about, self.notes, self._mode)
 
     # -- beginning ------------------------------------------------------------------------
 
@@ -202,15 +207,13 @@ class Store:
 
     def open(self, mode: Literal["r", "r+"] = "r+") -> None:
         """Open what is there."""
+        self._mode = mode
         self.journal = Journal(self.plan, self.target, mode)
         self.source = Source(self.plan)
         arrays = Arrays(self.plan, self.target, self.engine, self.workers)
         self.levels = Levels(self.plan, self.source, arrays)
 
-    @property
-    def writer(self) -> Writer:
-        """What writes blocks."""
-        return Writer(self.levels, self.journal, self.target)
+        self.writer = Writer(self.levels, self.journal, self.target)
 
     # -- resuming -------------------------------------------------------------------------
 
@@ -333,3 +336,11 @@ class Store:
     def failures(self) -> tuple[Failure, ...]:
         """Files that could not be read."""
         return tuple(sorted(self.failed.values(), key=lambda failure: failure.path))
+
+
+def _opened(about: tuple[Any, ...], notes: dict[str, Any], mode: Literal["r", "r+"]) -> Store:
+    """Open a store in another process."""
+    store = Store(*about)
+    store.notes = notes
+    store.open(mode)
+    return store

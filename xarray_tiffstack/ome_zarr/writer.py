@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import imagecodecs
 import numpy as np
 
 from xarray_tiffstack.ome_zarr.levels import Coarser, Memory, halve
 from xarray_tiffstack.ome_zarr.plan import length
+from xarray_tiffstack.ome_zarr.pool import RESUMES, run
 from xarray_tiffstack.ome_zarr.source import BrokenError
+from xarray_tiffstack.ome_zarr.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -22,12 +21,11 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.journal import Journal
     from xarray_tiffstack.ome_zarr.pixels import Arrays, Pixels
     from xarray_tiffstack.ome_zarr.plan import Block, Plan, Region
+    from xarray_tiffstack.ome_zarr.pool import Pool
     from xarray_tiffstack.ome_zarr.source import Broken, Source
-
-Result = TypeVar("Result")
+    from xarray_tiffstack.ome_zarr.store import Store
 
 SAMPLE = 100_000  # bytes of a block, about, that its display limits are read off
-PROCESSORS = getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
 
 class Levels:
@@ -145,24 +143,18 @@ class Writer:
         try:
             yield
         except Exception as error:
-            raise OSError(
-                f"{self.target} cannot be written: {error}\n"
-                "What is complete stays there; the same call resumes from it."
-            ) from error
+            raise OSError(f"{self.target} cannot be written: {error}\n{RESUMES}") from error
 
 
-def run(
-    blocks: Sequence[Block], work: Callable[[Block], Result], workers: int | None
-) -> Generator[tuple[Block, Result]]:
-    """Do something with blocks in threads, pass after pass; stops cleanly when interrupted."""
-    with ThreadPoolExecutor(workers or PROCESSORS) as pool:
-        try:
-            for _, group in itertools.groupby(blocks, lambda block: block.step):
-                futures = {pool.submit(work, block): block for block in group}
-                for future in as_completed(futures):
-                    yield futures.pop(future), future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+def write(store: Store, blocks: Iterable[Block], pool: Pool) -> Generator[tuple[Block, Broken]]:
+    """Write blocks, pass after pass; gives each when it is finished, and what was broken."""
+    task = Task(_write_block, store)
+    for group in store.plan.by_pass(blocks):
+        yield from run(group, task, pool, store.plan.files)
+
+
+def _write_block(store: Store, block: Block) -> Broken:
+    return store.writer.write(block)
 
 
 def checksum(pixels: np.ndarray, found: int = 0) -> int:
