@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from xarray_tiffstack.ome_zarr import place
+from xarray_tiffstack.ome_zarr import parts, place
 from xarray_tiffstack.ome_zarr.growth import is_growing
 from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.lock import locked
-from xarray_tiffstack.ome_zarr.plan import Plan
+from xarray_tiffstack.ome_zarr.plan import Block, Plan
 from xarray_tiffstack.ome_zarr.pool import Given, Pool, pool_of
 from xarray_tiffstack.ome_zarr.progress import bar
 from xarray_tiffstack.ome_zarr.results import Summary, VerifyResult
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from xarray_tiffstack.ome_zarr.levels import Method
     from xarray_tiffstack.ome_zarr.metadata import NgffVersion
-    from xarray_tiffstack.ome_zarr.plan import Block
     from xarray_tiffstack.ome_zarr.progress import Shown
     from xarray_tiffstack.ome_zarr.verification import Recheck
 
@@ -60,6 +59,7 @@ def to_ome_zarr(
     strict: bool = False,
     progress: Shown = "auto",
     executor: Given = None,
+    part: parts.Given | None = None,
 ) -> Summary:
     """Write a Dataset as OME-Zarr; ``ds.tiffstack.to_ome_zarr`` says what each option means.
 
@@ -71,7 +71,7 @@ def to_ome_zarr(
     options = Options(levels, chunks, shards, compressors, ngff_version, voxel_size, method)
     return convert(
         ds, store, options, workers=workers, overwrite=overwrite, check=verify, strict=strict,
-        progress=progress, executor=executor,
+        progress=progress, executor=executor, part=part,
     )  # fmt: skip
 
 
@@ -86,22 +86,40 @@ def convert(
     strict: bool = False,
     progress: Shown = "auto",
     executor: Given = None,
+    part: parts.Given | None = None,
     limits: Limits = LIMITS,
     engine: str = "auto",
 ) -> Summary:
     """Convert as `to_ome_zarr` does; tests choose how the work is cut, and who writes."""
     started = time.perf_counter()
+    share = _part(part, overwrite, check)
     collection = collect(ds, options.voxel_size)
     plan = Plan(collection, make_settings(collection, options, limits), limits)
     target = place.target_of(store)
     place.check(target, plan)
-    with locked(target), pool_of(executor, workers, target) as pool:
+    verified, left = None, list[Block]()
+    with (
+        locked(target, shared=share is not None) as lock,
+        pool_of(executor, workers, target) as pool,
+    ):
         made = Store(plan, target, engine, workers)
-        todo = made.begin(overwrite or is_growing(target, plan))
-        total = _write(made, todo, pool, progress, strict)
-        made.finish()
+
+        def do(blocks: list[Block]) -> int:
+            return _write(made, blocks, pool, progress, strict)
+
+        if share is not None:
+            todo = parts.begin(made, share, lock)
+            written, total, left = parts.write(made, share, todo, do)
+            parts.finish(made, left, lock)
+        else:
+            todo = made.begin(overwrite or is_growing(target, plan))
+            written, total = len(todo), do(todo)
+            made.finish()
+            if not pool.near:
+                made.sweep()
         seconds = time.perf_counter() - started
-        verified = verify_store(made, pool, progress, source=False) if check else None
+        if check:
+            verified = verify_store(made, pool, progress, source=False)
     paths, present = collection.paths, collection.ds.get("present")
     return Summary(
         store=str(store),
@@ -109,12 +127,25 @@ def convert(
         missing=int((~present).sum()) if present is not None else 0,
         failed=made.failures(),
         blocks=len(made.plan.blocks),
-        written=len(todo),
+        written=written,
         nbytes=total,
         seconds=seconds,
         memory=_peak_memory(),
         verified=verified,
+        part=(share.number, share.of) if share is not None else None,
+        left=len(left),
+        left_parts=tuple(parts.names(made.plan, left, share.of)) if share is not None else (),
     )
+
+
+def _part(given: parts.Given | None, overwrite: bool, check: bool) -> parts.Part | None:
+    """Understand a part, with which not everything goes together."""
+    part = parts.part_of(given)
+    if part is not None and overwrite:
+        raise ValueError("overwrite=True with part= could delete what other parts wrote: leave it")
+    if part is not None and check:
+        raise ValueError("verify=True with part= has to wait for the others: verify afterwards")
+    return part
 
 
 def _write(store: Store, todo: list[Block], pool: Pool, progress: Shown, strict: bool) -> int:

@@ -20,7 +20,7 @@ import zarr
 from xarray_tiffstack.ome_zarr.results import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from xarray_tiffstack.ome_zarr.images import Slot
     from xarray_tiffstack.ome_zarr.pixels import Target
@@ -96,6 +96,20 @@ class Journal:
             for slot, path, error in json.loads(self.reason(at) or "[]"):
                 found[tuple(slot)] = Failure(path, error)
         return found
+
+    def left(self, blocks: Iterable[Block]) -> list[Block]:
+        """Blocks that are not written, as far as all processes have told by now.
+
+        One whose files could not be read is written if it is said why: else somebody is about to
+        try it again.
+        """
+        entries = self.read()
+        return [
+            block
+            for block in blocks
+            if np.isnan(failed := entries[block.step][block.entry][1])
+            or (failed and not block.step and not self.reason(block.entry))
+        ]
 
     def reason(self, entry: tuple[int, ...]) -> str:
         """Text of a block of the first pass; empty where there is none."""

@@ -36,6 +36,12 @@ class Block:
     index: tuple[int, ...]
     """Position among the blocks of the image, along each dimension."""
 
+    @classmethod
+    def of(cls, stored: tuple[int, Sequence[int]]) -> Block:
+        """Make one of its pass and its entry, as they are kept in a store."""
+        step, (image, *index) = stored
+        return cls(step, image, tuple(index))
+
     @property
     def entry(self) -> tuple[int, ...]:
         """Where its entry is in the journal of its pass."""
