@@ -18,8 +18,8 @@ from xarray_tiffstack.messages import counted, first_lines, one_of
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.images import axes
 from xarray_tiffstack.ome_zarr.metadata import spacing
+from xarray_tiffstack.ome_zarr.pool import PROCESSORS
 from xarray_tiffstack.ome_zarr.progress import bar
-from xarray_tiffstack.ome_zarr.writer import PROCESSORS
 from xarray_tiffstack.tiff import writing
 from xarray_tiffstack.tiff.writing import Content, Kind
 

@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from xarray_tiffstack.back.folder import list_folder, read_span, sha256_of
-from xarray_tiffstack.back.records import Record, entire, write_entry
+from xarray_tiffstack.back.records import Entry, Record, entire, write_entry
 from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr.keeping import OTHERS, SLOTS
 from xarray_tiffstack.ome_zarr.results import Kept
@@ -19,7 +19,7 @@ from xarray_tiffstack.source import below
 from xarray_tiffstack.tiff.anatomy import anatomy, outlook
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
     from xarray_tiffstack.array.complete import CompleteFiles
     from xarray_tiffstack.ome_zarr.images import Slot
@@ -68,6 +68,7 @@ class Keeping:
     """Paths of files that are not kept, and why."""
     places: dict[tuple[tuple[str, int], ...], str] = field(default_factory=dict)
     """Group of each image, by where it is."""
+    _done: set[str] = field(default_factory=set, repr=False)  # paths of what this process kept
     _arrays: dict[str, Any] = field(default_factory=dict, repr=False)
 
     # -- before anything is written ---------------------------------------------------------
@@ -86,7 +87,7 @@ class Keeping:
         self.source, paths = plan.collection.source, plan.collection.paths
         if paths is None or set(plan.collection.slot_dims) != set(self.files.outer):
             raise ValueError("restorable=True needs 'path' along all dimensions of the files")
-        slots = [slot for slot in np.ndindex(paths.shape) if paths[slot]]
+        slots = self._slots(plan)
         self.inside = {str(paths[slot]) for slot in slots}
         if outside := sorted(p for p in self.inside if not _is_below(p, self.source)):
             raise ValueError(
@@ -119,6 +120,12 @@ class Keeping:
         if found is None:
             return _Seen(path, size, size, "it is not read")
         return _Seen(path, size, max(found.most, size if found.reason else 0), found.reason)
+
+    @staticmethod
+    def _slots(plan: Plan) -> list[Slot]:
+        """Slots that have a path."""
+        paths: Any = plan.collection.paths
+        return [slot for slot in np.ndindex(paths.shape) if paths[slot]]
 
     @staticmethod
     def _path(plan: Plan, slot: Slot) -> str:
@@ -161,7 +168,7 @@ class Keeping:
 
     # -- while it is written ----------------------------------------------------------------
 
-    def keep(self, target: Target, plan: Plan, block: Block, broken: set[Slot]) -> None:
+    def keep(self, target: Target, plan: Plan, block: Block, broken: Container[Slot]) -> None:
         """Write the entries of the files that begin in a block; see `Keeper`."""
         starts = {d: along.start for d, along in plan.region(block, 0).items()}
         starts |= plan.images[block.image].at
@@ -224,8 +231,7 @@ class Keeping:
             self._arrays[path] = zarr.open_array(target, path=path, mode="r+")
         return self._arrays[path]
 
-    @staticmethod
-    def _write(array: Any, index: tuple[int, ...], path: str, record: Record) -> None:
+    def _write(self, array: Any, index: tuple[int, ...], path: str, record: Record) -> None:
         """Write an entry."""
 
         def parts() -> Iterator[bytes]:
@@ -234,6 +240,7 @@ class Keeping:
                 yield from read_span(path, start, stop)
 
         write_entry(array, index, parts())
+        self._done.add(path)
 
     def keep_others(self, target: Target, plan: Plan) -> None:
         """Write the entries of the files that are in no slot; see `Keeper`."""
@@ -246,12 +253,21 @@ class Keeping:
             except OSError as error:
                 self.left[path] = str(error)
 
-    @property
-    def kept(self) -> Kept:
-        """What is kept."""
-        others = len(set(self.others) - set(self.left))
-        left = [f"{below(self.source, path)}: {why}" for path, why in sorted(self.left.items())]
-        return Kept(len(self.inside - set(self.left)) + others, others, tuple(left))
+    def kept(self, target: Target, plan: Plan) -> Kept:
+        """Say what is kept, by this process or by others, whose entries are looked up."""
+        left = dict(self.left)
+        wanted: dict[str, tuple[str, tuple[int, ...]]] = {
+            self._path(plan, slot): (SLOTS, slot) for slot in self._slots(plan)
+        }
+        wanted |= {path: (OTHERS, (index,)) for index, path in enumerate(self.others)}
+        for path, (where, index) in wanted.items():
+            if path in self._done or path in left or not os.path.isfile(path):
+                continue
+            if not Entry(self._array(target, where), index).is_there():
+                left[path] = _NOT_BACK if where == SLOTS else "it could not be read"
+        held = {path for path in wanted if path not in left and os.path.isfile(path)}
+        lines = [f"{below(self.source, path)}: {why}" for path, why in sorted(left.items())]
+        return Kept(len(held), len(held & set(self.others)), tuple(lines))
 
 
 def keeping(files: CompleteFiles | None, whole: bool) -> Keeping:

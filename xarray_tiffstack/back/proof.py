@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from xarray_tiffstack.back.folder import list_folder, sha256_of
 from xarray_tiffstack.back.stored import Stored, StoredFile
 from xarray_tiffstack.back.writing import proven
+from xarray_tiffstack.ome_zarr.pool import PROCESSORS
 from xarray_tiffstack.ome_zarr.progress import bar
 from xarray_tiffstack.ome_zarr.results import Proof
-from xarray_tiffstack.ome_zarr.writer import PROCESSORS
 from xarray_tiffstack.source import below
 
 if TYPE_CHECKING:

@@ -121,6 +121,10 @@ class Entry:
         """Let go of what was read."""
         self._number, self._piece = -1, b""
 
+    def is_there(self) -> bool:
+        """Whether anything is kept."""
+        return any(self.read(0, _LENGTH.size))
+
     def record(self) -> tuple[Record, int] | None:
         """Read what is kept of the file, and where its bytes begin in the entry; None if nothing.
 

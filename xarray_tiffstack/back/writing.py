@@ -14,8 +14,8 @@ from xarray_tiffstack.back.folder import sha256_of
 from xarray_tiffstack.back.stored import Stored, StoredFile
 from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr.lock import locked
+from xarray_tiffstack.ome_zarr.pool import PROCESSORS
 from xarray_tiffstack.ome_zarr.progress import bar
-from xarray_tiffstack.ome_zarr.writer import PROCESSORS
 from xarray_tiffstack.tiff.encoding import VERSION
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from xarray_tiffstack.messages import counted, timed
-from xarray_tiffstack.ome_zarr import place
+from xarray_tiffstack.ome_zarr import parts, place
 from xarray_tiffstack.ome_zarr.growth import is_growing
 from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.lock import locked
-from xarray_tiffstack.ome_zarr.plan import Plan
+from xarray_tiffstack.ome_zarr.plan import Block, Plan
+from xarray_tiffstack.ome_zarr.pool import Given, Pool, pool_of
 from xarray_tiffstack.ome_zarr.progress import bar
 from xarray_tiffstack.ome_zarr.results import Summary, VerifyResult
 from xarray_tiffstack.ome_zarr.settings import (
@@ -29,7 +30,7 @@ from xarray_tiffstack.ome_zarr.settings import (
 )
 from xarray_tiffstack.ome_zarr.store import Store, differing, read_notes
 from xarray_tiffstack.ome_zarr.verification import verify_store
-from xarray_tiffstack.ome_zarr.writer import run
+from xarray_tiffstack.ome_zarr.writer import write
 
 if TYPE_CHECKING:
     import os
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.keeping import Keeper
     from xarray_tiffstack.ome_zarr.levels import Method
     from xarray_tiffstack.ome_zarr.metadata import NgffVersion
-    from xarray_tiffstack.ome_zarr.plan import Block
     from xarray_tiffstack.ome_zarr.progress import Shown
     from xarray_tiffstack.ome_zarr.verification import Recheck
 
@@ -65,6 +65,8 @@ def to_ome_zarr(
     verify: bool = False,
     strict: bool = False,
     progress: Shown = "auto",
+    executor: Given = None,
+    part: parts.Given | None = None,
     keeper: Keeper | None = None,
 ) -> Summary:
     """Write a Dataset as OME-Zarr; ``ds.tiffstack.to_ome_zarr`` says what each option means.
@@ -78,7 +80,7 @@ def to_ome_zarr(
     options = Options(levels, chunks, shards, compressors, ngff_version, voxel_size, method)
     return convert(
         ds, store, options, workers=workers, overwrite=overwrite, check=verify, strict=strict,
-        progress=progress, keeper=keeper,
+        progress=progress, executor=executor, part=part, keeper=keeper,
     )  # fmt: skip
 
 
@@ -92,12 +94,15 @@ def convert(
     check: bool = False,
     strict: bool = False,
     progress: Shown = "auto",
+    executor: Given = None,
+    part: parts.Given | None = None,
     limits: Limits = LIMITS,
     engine: str = "auto",
     keeper: Keeper | None = None,
 ) -> Summary:
     """Convert as `to_ome_zarr` does; tests choose how the work is cut, and who writes."""
     started = time.perf_counter()
+    share = _part(part, overwrite, check)
     collection = collect(ds, options.voxel_size)
     plan = Plan(collection, make_settings(collection, options, limits), limits)
     target = place.target_of(store)
@@ -105,21 +110,38 @@ def convert(
     if keeper is not None:
         room = keeper.look(plan)
         plan = replace(plan, settings=replace(plan.settings, restorable=True, kept=room))
-    with locked(target):
+    verified, left = None, list[Block]()
+    with (
+        locked(target, shared=share is not None) as lock,
+        pool_of(executor, workers, target) as pool,
+    ):
         made = Store(plan, target, engine, workers, keeper)
-        with timed(LOG) as done:
-            todo = made.begin(overwrite or is_growing(target, plan))
-            done.append(f"{store}: {len(todo)} of {counted(len(plan.blocks), 'block')} to write")
-        with timed(LOG) as done:
-            total = _write(made, todo, workers, progress, strict)
-            done.append(f"{store}: {total / 1e9:.2f} GB read and written")
-        with timed(LOG) as done:
-            if keeper is not None:
-                keeper.keep_others(target, made.plan)
-            made.finish()
-            done.append(f"{store}: finished")
+
+        def do(blocks: list[Block]) -> int:
+            with timed(LOG) as done:
+                nbytes = _write(made, blocks, pool, progress, strict)
+                count = counted(len(blocks), "block")
+                done.append(f"{store}: {count}, {nbytes / 1e9:.2f} GB read and written")
+            return nbytes
+
+        if share is not None:
+            todo = parts.begin(made, share, lock)
+            written, total, left = parts.write(made, share, todo, do)
+            parts.finish(made, left, lock)
+        else:
+            with timed(LOG) as done:
+                todo = made.begin(overwrite or is_growing(target, plan))
+                all_of_them = counted(len(plan.blocks), "block")
+                done.append(f"{store}: {len(todo)} of {all_of_them} to write")
+            written, total = len(todo), do(todo)
+            with timed(LOG) as done:
+                made.finish()
+                done.append(f"{store}: finished")
+            if not pool.near:
+                made.sweep()
         seconds = time.perf_counter() - started
-        verified = verify_store(made, workers, progress, source=False) if check else None
+        if check:
+            verified = verify_store(made, pool, progress, source=False)
     paths, present = collection.paths, collection.ds.get("present")
     return Summary(
         store=str(store),
@@ -127,29 +149,40 @@ def convert(
         missing=int((~present).sum()) if present is not None else 0,
         failed=made.failures(),
         blocks=len(made.plan.blocks),
-        written=len(todo),
+        written=written,
         nbytes=total,
         seconds=seconds,
         memory=_peak_memory(),
         verified=verified,
-        kept=None if keeper is None else keeper.kept,
+        kept=None if keeper is None or left else keeper.kept(target, made.plan),
+        part=(share.number, share.of) if share is not None else None,
+        left=len(left),
+        left_parts=tuple(parts.names(made.plan, left, share.of)) if share is not None else (),
     )
 
 
-def _write(
-    store: Store, todo: list[Block], workers: int | None, progress: Shown, strict: bool
-) -> int:
+def _part(given: parts.Given | None, overwrite: bool, check: bool) -> parts.Part | None:
+    """Understand a part, with which not everything goes together."""
+    part = parts.part_of(given)
+    if part is not None and overwrite:
+        raise ValueError("overwrite=True with part= could delete what other parts wrote: leave it")
+    if part is not None and check:
+        raise ValueError("verify=True with part= has to wait for the others: verify afterwards")
+    return part
+
+
+def _write(store: Store, todo: list[Block], pool: Pool, progress: Shown, strict: bool) -> int:
     """Write blocks; returns the bytes that were read."""
-    nbytes, failed = store.plan.nbytes, store.source.failed
+    nbytes = store.plan.nbytes
     total = sum(map(nbytes, todo))
     with (
         bar("converted", total, progress) as advance,
-        closing(run(todo, store.writer.write, workers)) as done,
+        closing(write(store, todo, pool)) as done,
     ):
-        for block, _ in done:
+        for block, broken in done:
             advance(nbytes(block))
-            if strict and failed:
-                failure = next(iter(failed.values()))
+            if strict and broken:
+                failure = next(iter(broken.values()))
                 raise OSError(f"{failure.path}: {failure.error} (strict: nothing more is read)")
     return total
 
@@ -160,6 +193,7 @@ def verify(
     *,
     workers: int | None = None,
     progress: Shown = "auto",
+    executor: Given = None,
     recheck: Recheck | None = None,
 ) -> VerifyResult:
     """Compare every pixel of a store with its source; see ``ds.tiffstack.verify``.
@@ -183,7 +217,8 @@ def verify(
     made = Store(Plan(collection, settings), target, workers=workers)
     made.notes = notes
     made.open("r")
-    return verify_store(made, workers, progress, source=True, recheck=recheck)
+    with pool_of(executor, workers, target) as pool:
+        return verify_store(made, pool, progress, source=True, recheck=recheck)
 
 
 def _peak_memory() -> int | None:

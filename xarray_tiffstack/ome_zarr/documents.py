@@ -15,7 +15,7 @@ import zarr
 from zarr.errors import ZarrUserWarning
 
 from xarray_tiffstack.ome_zarr import metadata as ngff
-from xarray_tiffstack.ome_zarr.journal import FIELDS, NOTES, path_of
+from xarray_tiffstack.ome_zarr.journal import FIELDS, NOTES, REASONS, path_of
 from xarray_tiffstack.ome_zarr.keeping import rooms
 from xarray_tiffstack.ome_zarr.levels import level_labels
 
@@ -90,6 +90,23 @@ class Documents:
             )
         for path, room in rooms(self.settings, self.collection).items():
             self._create_array(path, separator=".", **room)
+        self.require_reasons()
+
+    def require_reasons(self) -> None:
+        """Write where it is said why files could not be read, if a store lacks it."""
+        if REASONS in self.root:
+            return
+        shape = (len(self.plan.images), *self.plan.grids[0])
+        self._create_array(
+            REASONS,
+            ("image", *(f"{d}_block" for d in self.plan.axes)),
+            shape=shape,
+            chunks=(1,) * len(shape),
+            dtype=str,
+            fill_value="",
+            compressors=None,
+            separator=".",
+        )
 
     def _create_level(self, image: Image, level: int) -> None:
         """Write the coordinates of one level of one image, and the metadata of its pixels."""

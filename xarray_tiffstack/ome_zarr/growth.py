@@ -6,22 +6,23 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import zarr
 
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.documents import Documents, extends
 from xarray_tiffstack.ome_zarr.images import collect
-from xarray_tiffstack.ome_zarr.journal import FIELDS, path_of
+from xarray_tiffstack.ome_zarr.journal import FIELDS, REASONS, path_of
 from xarray_tiffstack.ome_zarr.lock import locked
 from xarray_tiffstack.ome_zarr.plan import Plan
+from xarray_tiffstack.ome_zarr.pool import PROCESSORS, pool_of
 from xarray_tiffstack.ome_zarr.settings import Options, Settings, make_settings
 from xarray_tiffstack.ome_zarr.store import Store, read_notes
-from xarray_tiffstack.ome_zarr.writer import run
+from xarray_tiffstack.ome_zarr.writer import write
 
 if TYPE_CHECKING:
     import os
 
-    import numpy as np
     import xarray as xr
 
     from xarray_tiffstack.ome_zarr.pixels import Target
@@ -70,7 +71,10 @@ class Growth:
                 grown = store, store.begin(self.overwrite, growing=True)
             store, blocks = grown
             self.begun, self.overwrite = True, False
-            with closing(run(blocks, store.writer.write, self.workers)) as done:
+            with (
+                pool_of(None, self.workers or PROCESSORS, self.target) as pool,
+                closing(write(store, blocks, pool)) as done,
+            ):
                 for block, _ in done:
                     self.nbytes += store.plan.nbytes(block)
             self.written += len(blocks)
@@ -108,12 +112,14 @@ def grow(
     _lengthen(store, plan, bool(notes.get("growing")))
     store.open()
     entries: list[np.ndarray] = store.journal.read()
-    return store, [
+    todo = [
         block
         for block in plan.blocks
         if entries[block.step][block.entry][1] != 0
         or entries[block.step][block.entry][0] != store.source.fingerprint(block)
     ]
+    store.journal.forget([b for b in todo if not np.isnan(entries[b.step][b.entry]).all()])
+    return store, todo
 
 
 def _lengthen(store: Store, plan: Plan, growing: bool) -> None:
@@ -127,6 +133,9 @@ def _lengthen(store: Store, plan: Plan, growing: bool) -> None:
     for step, grid in enumerate(plan.grids):
         entries: Any = root[path_of(step)]
         entries.resize((len(plan.images), *grid, len(FIELDS) + len(plan.passes[step].writes)))
+    if REASONS in root:
+        reasons: Any = root[REASONS]
+        reasons.resize((len(plan.images), *plan.grids[0]))
     for image, level in plan.places:
         pixels: Any = root[f"{image.group(level)}/image"]
         pixels.resize(tuple(plan.settings.shape(level).values()))

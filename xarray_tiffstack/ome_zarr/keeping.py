@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from xarray_tiffstack.ome_zarr.journal import NOTES
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from xarray_tiffstack.ome_zarr.images import Collection, Slot
     from xarray_tiffstack.ome_zarr.pixels import Target
     from xarray_tiffstack.ome_zarr.plan import Block, Plan
@@ -32,15 +34,14 @@ class Keeper(Protocol):
         That is the longest entry of ``"slots"`` in bytes, and number and longest of ``"others"``.
         """
 
-    def keep(self, target: Target, plan: Plan, block: Block, broken: set[Slot]) -> None:
+    def keep(self, target: Target, plan: Plan, block: Block, broken: Container[Slot]) -> None:
         """Write the entries of the files that begin in a block."""
 
     def keep_others(self, target: Target, plan: Plan) -> None:
         """Write the entries of the files that are in no slot."""
 
-    @property
-    def kept(self) -> Kept:
-        """What is kept."""
+    def kept(self, target: Target, plan: Plan) -> Kept:
+        """Say what is kept, by whichever process."""
 
 
 def rooms(settings: Settings, collection: Collection) -> dict[str, dict[str, Any]]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -36,6 +36,12 @@ class Block:
     index: tuple[int, ...]
     """Position among the blocks of the image, along each dimension."""
 
+    @classmethod
+    def of(cls, stored: tuple[int, Sequence[int]]) -> Block:
+        """Make one of its pass and its entry, as they are kept in a store."""
+        step, (image, *index) = stored
+        return cls(step, image, tuple(index))
+
     @property
     def entry(self) -> tuple[int, ...]:
         """Where its entry is in the journal of its pass."""
@@ -52,6 +58,10 @@ class Plan:
     """What decides the bytes of the store."""
     limits: Limits = LIMITS
     """Where the work is cut."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Take along what all else follows from."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
@@ -192,6 +202,28 @@ class Plan:
         return paths is not None and not all(
             np.ravel(paths[slot]).all() for slot in self.slots_of(block)
         )
+
+    def by_pass(self, blocks: Iterable[Block]) -> Iterator[list[Block]]:
+        """Take blocks apart by their passes, each of which reads what the ones before wrote."""
+        for _, group in itertools.groupby(blocks, lambda block: block.step):
+            yield list(group)
+
+    def inputs(self, block: Block) -> list[Block]:
+        """Blocks that write what a block of a later pass reads."""
+        if not block.step:
+            return []
+        reads = self.passes[block.step].reads
+        step = max(i for i in range(block.step) if reads in self.passes[i].writes)
+        above, below = self.settings.factors[self.passes[step].reads], self.settings.factors[reads]
+        ranges = []
+        for dim, along, count in zip(
+            self.axes, self.region(block, reads).values(), self.grids[step], strict=True
+        ):
+            by = below.get(dim, 1) // above.get(dim, 1)
+            extent = max(1, self.passes[step].block[dim] // by)
+            last = min(count, max(-(-along.stop // extent), along.start // extent + 1))
+            ranges.append(range(min(along.start // extent, count - 1), last))
+        return [Block(step, block.image, index) for index in itertools.product(*ranges)]
 
     def dependents(self, blocks: Sequence[Block]) -> list[Block]:
         """Blocks of later passes that read what some blocks write."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from xarray_tiffstack.messages import counted, first_lines
+from xarray_tiffstack.messages import FIRST, counted, first_lines
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,12 @@ class Summary:
     """Outcome of the verification, where it was asked for."""
     kept: Kept | None = None
     """What is kept of the files beside their pixels, where it was asked for."""
+    part: tuple[int, int] | None = None
+    """Which part of the conversion this was, and of how many."""
+    left: int = 0
+    """Blocks of other parts that are not written."""
+    left_parts: tuple[int, ...] = ()
+    """Numbers of these parts."""
 
     def __str__(self) -> str:
         """Return the summary in a few lines."""
@@ -174,7 +180,9 @@ class Summary:
             f"{self.store}: {counted(self.files, 'file')}, {self.nbytes / 1e9:.2f} GB in "
             f"{self.seconds:.1f} s ({rate:.0f} MB/s){memory}"
         ]
-        if self.written < self.blocks:
+        if self.part is not None:
+            lines.append(self._of_part())
+        elif self.written < self.blocks:
             lines.append(
                 f"already complete: {self.blocks - self.written} of {counted(self.blocks, 'block')}"
             )
@@ -189,3 +197,16 @@ class Summary:
             lines.append(f"files that could not be read, filled: {len(failed)}")
             lines.append(first_lines(failed))
         return "\n".join(lines)
+
+    def _of_part(self) -> str:
+        """Say what a part did, and what is left."""
+        number, of = self.part or (1, 1)
+        did = f"part {number} of {of}: {counted(self.written, 'block')} written"
+        if not self.left:
+            return f"{did}; the store is complete"
+        names = ", ".join(map(str, self.left_parts[:FIRST]))
+        more = ", ..." if len(self.left_parts) > FIRST else ""
+        return (
+            f"{did}; of {counted(self.blocks, 'block')} {self.left} are not written yet, those of "
+            f"part {names}{more}: the part that ends last completes the store"
+        )

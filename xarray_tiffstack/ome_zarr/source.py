@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.plan import Block, Plan, Region
 
 Result = TypeVar("Result")
+Broken: TypeAlias = "dict[Slot, Failure]"  # slots of a block that are zeros, and why
 
 
 @runtime_checkable
@@ -39,10 +40,9 @@ class Source:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.failed: dict[Slot, Failure] = {}
         self._slab = Memory()
 
-    def read(self, image: int, region: Region, broken: set[Slot]) -> np.ndarray:
+    def read(self, image: int, region: Region, broken: Broken) -> np.ndarray:
         """Read a region; of slots that are known to be broken it is zeros.
 
         Raises
@@ -52,7 +52,7 @@ class Source:
         """
         part = self.plan.variable.isel(self.plan.images[image].at).isel(region)
         slots = self.plan.slots(image, region)
-        if broken.isdisjoint(slots):
+        if broken.keys().isdisjoint(slots):
             try:
                 return self._compute(part)
             except Exception as error:  # a damaged file can raise anything
@@ -86,11 +86,10 @@ class Source:
         options: Any = {"scheduler": "synchronous"} if part.chunks else {}
         return np.ascontiguousarray(part.compute(**options).values)
 
-    def give_up(self, slot: Slot, error: Exception, broken: set[Slot]) -> BrokenError:
+    def give_up(self, slot: Slot, error: Exception, broken: Broken) -> BrokenError:
         """Note that the file of a slot is broken."""
         text = str(error) or type(error).__name__
-        self.failed[slot] = Failure(", ".join(self.plan.paths([slot])) or "the source", text)
-        broken.add(slot)
+        broken[slot] = Failure(", ".join(self.plan.paths([slot])) or "the source", text)
         return BrokenError(text)
 
     def fingerprint(self, block: Block) -> int:
@@ -113,9 +112,9 @@ class Source:
         return list(found)
 
 
-def without_broken(work: Callable[[set[Slot]], Result]) -> Result:
+def without_broken(work: Callable[[Broken], Result]) -> Result:
     """Do something with a block, and again from the beginning when a file is broken."""
-    broken: set[Slot] = set()
+    broken: Broken = {}
     while True:
         try:
             return work(broken)

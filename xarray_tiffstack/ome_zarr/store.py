@@ -9,8 +9,11 @@ failure damages the root.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import asdict, replace
+from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,8 +24,9 @@ from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr import metadata as ngff
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.documents import XML, Documents, extends
-from xarray_tiffstack.ome_zarr.journal import NOTES, Journal, finished
+from xarray_tiffstack.ome_zarr.journal import NOTES, REASONS, Journal, finished
 from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target
+from xarray_tiffstack.ome_zarr.plan import Block
 from xarray_tiffstack.ome_zarr.settings import WORDS, Settings
 from xarray_tiffstack.ome_zarr.source import Source
 from xarray_tiffstack.ome_zarr.writer import Levels, Writer
@@ -30,8 +34,10 @@ from xarray_tiffstack.ome_zarr.writer import Levels, Writer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from xarray_tiffstack.ome_zarr.images import Slot
     from xarray_tiffstack.ome_zarr.keeping import Keeper
-    from xarray_tiffstack.ome_zarr.plan import Block, Plan
+    from xarray_tiffstack.ome_zarr.parts import Part
+    from xarray_tiffstack.ome_zarr.plan import Plan
     from xarray_tiffstack.ome_zarr.results import Failure
 
 
@@ -101,32 +107,42 @@ class Store:
         workers: int | None = None,
         keeper: Keeper | None = None,
     ) -> None:
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers={workers!r} must be at least 1")
         self.plan, self.target, self.engine, self.workers = plan, target, engine, workers
         self.keeper = keeper
         self.notes: dict[str, Any] = {}
+        self.failed: dict[Slot, Failure] = {}
+        self.part: Part | None = None
         self._made: dict[str, Any] = {}
         self._there: dict[str, bytes] = {}  # what this process wrote
         self.documents: Documents
         self.journal: Journal
         self.source: Source
         self.levels: Levels
+        self.writer: Writer
+        self._mode: Literal["r", "r+"] = "r+"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Have another process open it."""
+        about = self.plan, self.target, self.engine, self.workers, self.keeper
+        return _opened, (about, self.notes, self._mode)
 
     # -- beginning ------------------------------------------------------------------------
 
-    def begin(self, overwrite: bool, growing: bool = False) -> list[Block]:
-        """Create the store, or resume it; returns the blocks that are not finished."""
+    def begin(self, overwrite: bool, growing: bool = False, join: bool = False) -> list[Block]:
+        """Create the store, or resume it; returns the blocks that are not finished.
+
+        With `join` other parts may be at work on it: nothing that is there is deleted or repaired.
+        """
         notes = read_notes(self.target)
         if notes is None or notes.get("state") in ("preparing", "damaged"):
-            return self._create(growing)
+            return self._create(growing, join)
         reason = "it was not written by to_ome_zarr"
         if "settings" in notes:
             stored = Settings(**notes["settings"])
             names = differing(self.plan, stored, self.target)
             if not names and not (overwrite and notes["state"] == "complete"):
                 self.plan = replace(self.plan, settings=stored)
-                todo, changed = self._resume(notes)
+                todo, changed = self._resume(notes, join)
                 if not changed:
                     return todo
                 reason = self._of_change(changed)
@@ -164,12 +180,12 @@ class Store:
             "Put back what they were, or convert all of it again."
         )
 
-    def _create(self, growing: bool) -> list[Block]:
+    def _create(self, growing: bool, join: bool = False) -> list[Block]:
         """Write everything but pixels."""
         target = self.target
-        if isinstance(target, Path):
+        if isinstance(target, Path) and not join:
             place.clear(target)
-        if not isinstance(target, Path) or target.is_dir():
+        if not isinstance(target, Path) or (target.is_dir() and not join):
             place.remove(target, self.plan)
         self._document(growing)
         self.documents.create()
@@ -209,37 +225,44 @@ class Store:
 
     def open(self, mode: Literal["r", "r+"] = "r+") -> None:
         """Open what is there."""
+        self._mode = mode
         self.journal = Journal(self.plan, self.target, mode)
         self.source = Source(self.plan)
         arrays = Arrays(self.plan, self.target, self.engine, self.workers)
         self.levels = Levels(self.plan, self.source, arrays)
 
-    @property
-    def writer(self) -> Writer:
-        """What writes blocks."""
-        return Writer(self.levels, self.journal, self.target, self.keeper)
+        self.writer = Writer(self.levels, self.journal, self.target, self.keeper)
 
     # -- resuming -------------------------------------------------------------------------
 
-    def _resume(self, notes: dict[str, Any]) -> tuple[list[Block], list[str]]:
+    def _resume(self, notes: dict[str, Any], join: bool) -> tuple[list[Block], list[str]]:
         """Repair what is there; returns blocks to write, and files that changed since."""
         self.notes = notes
         target = self.target
-        if isinstance(target, Path):
-            place.clear(target)
-            for partial in (p for name in PARTIAL for p in target.rglob(name)):
-                partial.unlink()
-        self.remember(bool(notes.get("growing")))
-        if isinstance(target, Path) and (damaged := list(self._damaged(target))):
-            place.publish(target, damaged)
-            self.notes = {**notes, "state": "writing"}  # what `finish` knows goes there again
+        if not join:
+            if isinstance(target, Path):
+                place.clear(target)
+                for partial in (p for name in PARTIAL for p in target.rglob(name)):
+                    partial.unlink()
+            self.remember(bool(notes.get("growing")))
+            if isinstance(target, Path) and (damaged := list(self._damaged(target))):
+                place.publish(target, damaged)
+                self.notes = {**notes, "state": "writing"}  # what `finish` knows goes there again
         self.open()
         entries = self.journal.read()
         todo, kept = self.unfinished(entries)
         changed = self.source.changed(kept, [entries[b.step][b.entry][0] for b in kept])
-        if todo and not changed and notes["state"] == "complete":
-            self.note(state="writing")
+        if not changed:
+            self._reopen([b for b in todo if not np.isnan(entries[b.step][b.entry]).all()], todo)
         return todo, changed
+
+    def _reopen(self, again: Sequence[Block], todo: Sequence[Block]) -> None:
+        """Have blocks be unfinished that are written again, and with them the store."""
+        damaged, redone = self.notes.get("damaged", ()), set(again)
+        left = [each for each in damaged if Block.of(each) not in redone]
+        self.journal.forget(again)
+        if (todo and self.notes["state"] == "complete") or (self.part is not None and again):
+            self.note(state="writing", **({"damaged": left} if self.part is not None else {}))
 
     def _damaged(self, target: Path) -> Iterator[tuple[str, bytes]]:
         """Files of a local store that a power failure took, cut short, or left as zeros.
@@ -274,21 +297,26 @@ class Store:
         self.documents.create()
         notes = {**self._begun(growing), **self.notes}
         self._tell({}, notes, levels=growing)
+        reasons = [file for file in self._files() if file[0].startswith(f"{REASONS}/")]
+        place.publish(self.target, reasons)  # earlier versions did not write them
 
     def unfinished(self, entries: Sequence[np.ndarray]) -> tuple[list[Block], list[Block]]:
-        """Blocks to write, and those that stay: damaged ones count, and what was made of them."""
-        damaged = {(step, tuple(entry)) for step, entry in self.notes.get("damaged", ())}
-        todo = {
-            block: None
-            for block in self.plan.blocks
-            if not finished(entries, block) or (block.step, block.entry) in damaged
-        }
-        again = [b for b in todo if not np.isnan(entries[b.step][b.entry]).all()]
-        todo |= dict.fromkeys(self.plan.dependents(again))
-        return (
-            [block for block in self.plan.blocks if block in todo],
-            [block for block in self.plan.blocks if block not in todo],
-        )
+        """Blocks to write, and those that stay: damaged ones count, and what was made of them.
+
+        A part writes only its own ones again.
+        """
+        blocks = self.plan.blocks
+        own = blocks if self.part is None else self.part.share(blocks, self.plan)
+        damaged = set(map(Block.of, self.notes.get("damaged", ())))
+        again = [
+            block
+            for block in own
+            if not np.isnan(entries[block.step][block.entry]).all()
+            and (not finished(entries, block) or block in damaged)
+        ]
+        todo = {b for b in blocks if np.isnan(entries[b.step][b.entry]).all()}
+        todo |= {*again, *self.plan.dependents(again)}
+        return [b for b in blocks if b in todo], [b for b in own if b not in todo]
 
     def note(self, **notes: Any) -> None:
         """Write down something in the root, which keeps all else that it says."""
@@ -300,9 +328,12 @@ class Store:
 
     def finish(self, state: Literal["writing", "complete"] = "complete") -> None:
         """Write what is known only now: display limits and failures; then that it is complete."""
-        before, failed = self.notes, self.source.failed
+        before, entries = self.notes, self.journal.read()
+        self.failed = failed = self.journal.failures(entries)
         if before["state"] == "complete":
             return
+        if self.keeper is not None:
+            self.keeper.keep_others(self.target, self.plan)
         growing = bool(before.get("growing"))
         if failed or before.get("failed") or growing or state == "writing":
             self.documents.write_labels(failed)
@@ -310,15 +341,16 @@ class Store:
         notes = {**before, "state": state, "failed": failures}
         notes["settings"] = asdict(self.plan.settings)
         for name in ("damaged", "verified", *(() if state == "writing" else ("growing", "source"))):
-            notes.pop(name, None)
-        self._tell(self._limits(), notes, levels=growing)
+            if name != "damaged" or self.part is None or not notes.get(name):
+                notes.pop(name, None)
+        self._tell(self._limits(entries[0]), notes, levels=growing)
         files = [file for file in self._files() if self._there.get(file[0]) != file[1]]
         place.publish(self.target, files, sync=state == "complete")
         self._there |= dict(files)
 
-    def _limits(self) -> dict[int, tuple[float, float]]:
+    def _limits(self, entries: np.ndarray) -> dict[int, tuple[float, float]]:
         """Intensities to display of each channel, from samples of its blocks."""
-        samples = self.journal.read()[0][..., 2:4]
+        samples = entries[..., 2:4]
         if self.plan.collection.channel == "channel":
             samples = np.moveaxis(samples, 1 + self.plan.axes.index("channel"), 0)
         else:
@@ -332,6 +364,39 @@ class Store:
             if np.isfinite(a) and b > a
         }
 
+    def is_begun(self) -> bool:
+        """Whether blocks can be written to what is there."""
+        notes = read_notes(self.target)
+        return notes is not None and notes.get("state") not in ("preparing", "damaged")
+
+    def finish_joined(self) -> None:
+        """Finish what several parts have written, unless another one has done it."""
+        self.notes = read_notes(self.target) or self.notes
+        if not hasattr(self, "documents") and self.notes["state"] != "complete":
+            self.remember(bool(self.notes.get("growing")))
+        self.finish()
+
+    def sweep(self) -> None:
+        """Delete what killed processes left in a local store; what tensorstore left is used up."""
+        if not isinstance(self.target, Path):
+            return
+        place.clear(self.target)
+        every = self.engine == "zarr" or find_spec("tensorstore") is None
+        for folder, folders, names in os.walk(self.target):
+            if not every and os.path.basename(folder) == "image":  # chunks, of which there are many
+                folders.clear()
+            for name in names:
+                if any(fnmatch(name, pattern) for pattern in PARTIAL):
+                    os.unlink(os.path.join(folder, name))
+
     def failures(self) -> tuple[Failure, ...]:
         """Files that could not be read."""
-        return tuple(sorted(self.source.failed.values(), key=lambda failure: failure.path))
+        return tuple(sorted(self.failed.values(), key=lambda failure: failure.path))
+
+
+def _opened(about: tuple[Any, ...], notes: dict[str, Any], mode: Literal["r", "r+"]) -> Store:
+    """Open a store in another process."""
+    store = Store(*about)
+    store.notes = notes
+    store.open(mode)
+    return store

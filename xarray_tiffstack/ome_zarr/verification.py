@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -14,10 +14,12 @@ import xarray as xr
 
 from xarray_tiffstack.ome_zarr.journal import FIELDS, path_of
 from xarray_tiffstack.ome_zarr.pixels import met
+from xarray_tiffstack.ome_zarr.pool import Pool, run
 from xarray_tiffstack.ome_zarr.progress import bar
 from xarray_tiffstack.ome_zarr.results import Difference, VerifyResult
 from xarray_tiffstack.ome_zarr.source import without_broken
-from xarray_tiffstack.ome_zarr.writer import PROCESSORS, run, summed
+from xarray_tiffstack.ome_zarr.task import Task
+from xarray_tiffstack.ome_zarr.writer import summed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.images import Slot
     from xarray_tiffstack.ome_zarr.plan import Block
     from xarray_tiffstack.ome_zarr.progress import Shown
+    from xarray_tiffstack.ome_zarr.source import Broken
     from xarray_tiffstack.ome_zarr.store import Store
 
 # Reads the files of a slot a second way: their paths, and the stored pixels along the dimensions
@@ -34,7 +37,7 @@ Recheck: TypeAlias = "Callable[[Sequence[str], xr.DataArray], str | None]"
 
 def verify_store(
     store: Store,
-    workers: int | None,
+    pool: Pool,
     progress: Shown,
     *,
     source: bool,
@@ -42,18 +45,17 @@ def verify_store(
 ) -> VerifyResult:
     """Compare all blocks with their checksums, and with the source where that is asked for."""
     plan = store.plan
-    entries = store.journal.read()
     found: dict[Block, list[Difference]] = {}
-    checker = _Checker(store, entries, source)
+    check = Task(partial(_check, source=source), store)
     total = sum(map(plan.nbytes, plan.blocks))
     with (
         bar("verified", total, progress) as advance,
-        closing(run(plan.blocks, checker.check, workers)) as done,
+        closing(run(plan.blocks, check, pool, plan.files)) as done,
     ):
         for block, differences in done:
             found[block] = differences
             advance(plan.nbytes(block))
-    checked, wrong = _recheck(store, recheck, workers) if recheck is not None else (0, {})
+    checked, wrong = _recheck(store, recheck, pool) if recheck is not None else (0, {})
     for slot, difference in wrong.items():
         for block in plan.blocks:
             if block.step == 0 and slot in plan.slots_of(block):
@@ -75,18 +77,23 @@ def _keep(store: Store, result: VerifyResult, damaged: list[Any]) -> None:
             raise
 
 
+def _check(store: Store, block: Block, source: bool) -> list[Difference]:
+    """Compare one block."""
+    return _Checker(store, source).check(block)
+
+
 class _Checker:
     """Compares blocks; in any thread."""
 
-    def __init__(self, store: Store, entries: Sequence[np.ndarray], source: bool) -> None:
-        self.plan, self.levels = store.plan, store.levels
-        self.entries, self.source = entries, source
+    def __init__(self, store: Store, source: bool) -> None:
+        self.plan, self.levels, self.journal = store.plan, store.levels, store.journal
+        self.source = source
 
     def check(self, block: Block) -> list[Difference]:
         """Compare one block."""
         files = tuple(self.plan.files(block))
         entry = f"{path_of(block.step)}, block {block.entry}"
-        sums = self.entries[block.step][block.entry][len(FIELDS) :]
+        sums = self.journal.entry(block)[len(FIELDS) :]
         if np.isnan(sums).any():
             return [Difference(entry, files, "was never finished")]
         if self.source and not block.step:
@@ -115,7 +122,7 @@ class _Checker:
         except Exception:  # a damaged chunk can raise anything
             return None
 
-    def _locate(self, block: Block, bad: Sequence[int], broken: set[Slot]) -> Iterator[Difference]:
+    def _locate(self, block: Block, bad: Sequence[int], broken: Broken) -> Iterator[Difference]:
         """Find which stored objects of some levels of a block differ."""
         files = tuple(self.plan.files(block))
         settings = self.plan.settings
@@ -145,35 +152,46 @@ class _Checker:
         return None if same else "other pixels"
 
 
-def _recheck(
-    store: Store, recheck: Recheck, workers: int | None
-) -> tuple[int, dict[Slot, Difference]]:
+def _recheck(store: Store, recheck: Recheck, pool: Pool) -> tuple[int, dict[Slot, Difference]]:
     """Read files a second way, and compare with what is stored: how many, and what differs."""
-    plan, collection = store.plan, store.plan.collection
+    plan = store.plan
     failed = {failure["path"] for failure in store.notes.get("failed", ())}
     images = {
-        slot: plan.images[block.image]
+        slot: block.image
         for block in plan.blocks
         if block.step == 0
         for slot in plan.slots_of(block)
     }
-    readable = [slot for slot in images if ", ".join(plan.paths([slot])) not in {"", *failed}]
-    stored = {
-        path: xr.open_zarr(store.target, group=path, consolidated=False, chunks=None)["image"]
-        for path in {images[slot].group(0) for slot in readable}
-    }
-
-    def check(slot: Slot) -> str | None:
-        at = dict(zip(collection.slot_dims, slot, strict=True))
-        pixels = stored[images[slot].group(0)].isel(at, missing_dims="ignore")
-        pixels = pixels.transpose(*(d for d in collection.dims if d in pixels.dims))
-        return recheck([os.path.join(collection.source, p) for p in plan.paths([slot])], pixels)
-
-    with ThreadPoolExecutor(workers or PROCESSORS) as pool:
-        reasons = zip(readable, pool.map(check, readable), strict=True)
-        names = {slot: tuple(plan.paths([slot])) for slot in readable}
+    readable = [
+        (s, i) for s, i in images.items() if ", ".join(plan.paths([s])) not in {"", *failed}
+    ]
+    check = Task(_Recheck(recheck), store)
+    names = {slot: tuple(plan.paths([slot])) for slot, _ in readable}
+    with closing(run(readable, check, pool, lambda item: list(names[item[0]]))) as done:
         return len(readable), {
             slot: Difference(", ".join(names[slot]), names[slot], reason)
-            for slot, reason in reasons
+            for (slot, _), reason in done
             if reason
         }
+
+
+class _Recheck:
+    """Reads the files of slots a second way; in any process, where each opens an image once."""
+
+    def __init__(self, recheck: Recheck) -> None:
+        self.recheck = recheck
+        self.stored: dict[int, xr.DataArray] = {}
+
+    def __call__(self, store: Store, item: tuple[Slot, int]) -> str | None:
+        """Say what differs of a slot, which an image has."""
+        (slot, image), plan = item, store.plan
+        collection = plan.collection
+        if image not in self.stored:
+            group = plan.images[image].group(0)
+            opened = xr.open_zarr(store.target, group=group, consolidated=False, chunks=None)
+            self.stored[image] = opened["image"]
+        at = dict(zip(collection.slot_dims, slot, strict=True))
+        pixels = self.stored[image].isel(at, missing_dims="ignore")
+        pixels = pixels.transpose(*(d for d in collection.dims if d in pixels.dims))
+        paths = [os.path.join(collection.source, p) for p in plan.paths([slot])]
+        return self.recheck(paths, pixels)

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import imagecodecs
 import numpy as np
 
 from xarray_tiffstack.ome_zarr.levels import Coarser, Memory, halve
 from xarray_tiffstack.ome_zarr.plan import length
+from xarray_tiffstack.ome_zarr.pool import RESUMES, run
 from xarray_tiffstack.ome_zarr.source import BrokenError
+from xarray_tiffstack.ome_zarr.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from xarray_tiffstack.ome_zarr.images import Slot
     from xarray_tiffstack.ome_zarr.journal import Journal
     from xarray_tiffstack.ome_zarr.keeping import Keeper
     from xarray_tiffstack.ome_zarr.pixels import Arrays, Pixels, Target
     from xarray_tiffstack.ome_zarr.plan import Block, Plan, Region
-    from xarray_tiffstack.ome_zarr.source import Source
+    from xarray_tiffstack.ome_zarr.pool import Pool
+    from xarray_tiffstack.ome_zarr.source import Broken, Source
+    from xarray_tiffstack.ome_zarr.store import Store
 
-Result = TypeVar("Result")
 LOG = logging.getLogger(__name__)
 
 SAMPLE = 100_000  # bytes of a block, about, that its display limits are read off
-PROCESSORS = getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
 
 class Levels:
@@ -46,7 +44,7 @@ class Levels:
         """Where the pixels of a level are kept."""
         return self.arrays[self.plan.images[block.image], level]
 
-    def fine(self, block: Block, broken: set[Slot]) -> Iterator[tuple[Region, np.ndarray]]:
+    def fine(self, block: Block, broken: Broken) -> Iterator[tuple[Region, np.ndarray]]:
         """Pixels of the level that a block reads, piece by piece."""
         plan = self.plan
         step = plan.passes[block.step]
@@ -64,7 +62,7 @@ class Levels:
     def made(
         self,
         block: Block,
-        broken: set[Slot],
+        broken: Broken,
         see: Callable[[np.ndarray], None] = lambda pixels: None,
     ) -> Iterator[tuple[int, Region, np.ndarray]]:
         """Pixels of each level that a block writes: the level, where, and what.
@@ -107,9 +105,9 @@ class Writer:
         self.levels, self.journal, self.target, self.keeper = levels, journal, target, keeper
         self.plan, self.source = levels.plan, levels.source
 
-    def write(self, block: Block) -> None:
-        """Read a block, write its levels, and note that it is finished."""
-        broken: set[Slot] = set()
+    def write(self, block: Block) -> Broken:
+        """Read a block, write its levels, note that it is finished; returns what was broken."""
+        broken: Broken = {}
         started = time.perf_counter()
         while True:
             before = self.source.fingerprint(block)
@@ -121,18 +119,19 @@ class Writer:
                 with self._writing():
                     self.keeper.keep(self.target, self.plan, block, broken)
             slots = self.plan.slots_of(block)
-            if broken.issuperset(slots) or self.source.fingerprint(block) == before:
+            if broken.keys() >= set(slots) or self.source.fingerprint(block) == before:
                 break
             for slot in slots:
                 self.source.give_up(slot, OSError("it changed while it was read"), broken)
         with self._writing():
-            self.journal.note(block, [before, len(broken), *entry])
+            self.journal.note(block, [before, len(broken), *entry], broken)
         if LOG.isEnabledFor(logging.DEBUG):
             files = self.plan.files(block)
             named = f"{files[0]} to {files[-1]}" if len(files) > 1 else "".join(files)
             LOG.debug("block %s, %s: %.2f s", block.entry, named, time.perf_counter() - started)
+        return broken
 
-    def _transfer(self, block: Block, broken: set[Slot]) -> list[float]:
+    def _transfer(self, block: Block, broken: Broken) -> list[float]:
         """Write the levels of a block; returns display limits, and a checksum a level."""
         step = self.plan.passes[block.step]
         sums = dict.fromkeys((step.reads, *step.writes), 0)
@@ -159,24 +158,18 @@ class Writer:
         try:
             yield
         except Exception as error:
-            raise OSError(
-                f"{self.target} cannot be written: {error}\n"
-                "What is complete stays there; the same call resumes from it."
-            ) from error
+            raise OSError(f"{self.target} cannot be written: {error}\n{RESUMES}") from error
 
 
-def run(
-    blocks: Sequence[Block], work: Callable[[Block], Result], workers: int | None
-) -> Generator[tuple[Block, Result]]:
-    """Do something with blocks in threads, pass after pass; stops cleanly when interrupted."""
-    with ThreadPoolExecutor(workers or PROCESSORS) as pool:
-        try:
-            for _, group in itertools.groupby(blocks, lambda block: block.step):
-                futures = {pool.submit(work, block): block for block in group}
-                for future in as_completed(futures):
-                    yield futures.pop(future), future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+def write(store: Store, blocks: Iterable[Block], pool: Pool) -> Generator[tuple[Block, Broken]]:
+    """Write blocks, pass after pass; gives each when it is finished, and what was broken."""
+    task = Task(_write_block, store)
+    for group in store.plan.by_pass(blocks):
+        yield from run(group, task, pool, store.plan.files)
+
+
+def _write_block(store: Store, block: Block) -> Broken:
+    return store.writer.write(block)
 
 
 def checksum(pixels: np.ndarray, found: int = 0) -> int:
