@@ -37,6 +37,8 @@ class Saving(Data):
         restorable: bool = False,
         keep_whole: bool = False,
         progress: bool | Literal["auto"] = "auto",
+        executor: Any = None,
+        part: tuple[int, int] | str | None = None,
     ) -> Summary:
         """Write OME-Zarr that viewers open, and that xarray opens with every label.
 
@@ -73,8 +75,8 @@ class Saving(Data):
             How coarser levels are made: the mean of pairs of pixels; of label images the first
             pixel of each pair, or the most frequent label, so that no label is made up.
         workers : int, optional
-            Threads; by default one a processor. Each holds a slab of a file as deep as a chunk,
-            and its coarser levels, in memory.
+            Threads of this process; by default one a processor. Each holds a slab of a file as
+            deep as a chunk, and its coarser levels, in memory.
         overwrite : bool
             Replace a store that is complete, or that another source or other settings made. A
             store that this very call began is resumed all the same.
@@ -91,11 +93,19 @@ class Saving(Data):
             With `restorable`: keep all such files as they are, however large.
         progress : bool or "auto"
             Show progress on standard error; "auto" does on a terminal and in a notebook.
+        executor : concurrent.futures.Executor, distributed.Client or function, optional
+            Who works: processes, or other machines, that reach the files and the store by the same
+            paths. A function makes an executor, and is called again when that breaks. By default
+            the client of dask that runs in this process, if no `workers` are named; else threads.
+            When a worker dies, its block is done again; after three times it is an error.
+        part : (int, int) or "3/32", optional
+            Convert a part: its number, from 1, and how many there are. Each part is a call of its
+            own, anywhere, at any time; the one that ends last completes the store.
 
         Returns
         -------
         Summary
-            What was written, and which files failed.
+            What was written, and which files failed; of a part, also what is not written yet.
 
         Raises
         ------
@@ -107,8 +117,9 @@ class Saving(Data):
             Options that do not fit the data, files that changed since their block was written, or
             with `restorable` files whose pixels do not give them back.
         OSError
-            The store cannot be written (full disk, no permission), or with ``strict`` a file
-            cannot be read. Finished blocks stay, and the same call resumes.
+            The store cannot be written (full disk, no permission), workers died again and again
+            at work on the same files, or with ``strict`` a file cannot be read. Finished blocks
+            stay, and the same call resumes.
 
         Examples
         --------
@@ -152,6 +163,8 @@ class Saving(Data):
             strict=strict,
             progress=progress,
             keeper=keeper,
+            executor=executor,
+            part=part,
         )
 
     def verify(
@@ -161,6 +174,8 @@ class Saving(Data):
         workers: int | None = None,
         restorable: bool = False,
         progress: bool | Literal["auto"] = "auto",
+        executor: Any = None,
+        part: tuple[int, int] | str | None = None,
     ) -> VerifyResult:
         """Compare every pixel of a store with its source, by the checksums kept while writing.
 
@@ -182,12 +197,18 @@ class Saving(Data):
             ``restorable=True``.
         progress : bool or "auto"
             As for `to_ome_zarr`.
+        executor : concurrent.futures.Executor, distributed.Client or function, optional
+            As for `to_ome_zarr`.
+        part : (int, int) or "3/32", optional
+            Verify a part. Its outcome is kept in the store; the part that finds those of all
+            others there puts them together.
 
         Returns
         -------
         VerifyResult
-            Every chunk that differs, and the files that it comes from; in ``restorable`` the files
-            that the store does not give back.
+            Every chunk that differs, and the files that it comes from: those of this part, or
+            those of all parts if it is the last one; in ``restorable`` the files that the store
+            does not give back.
 
         Raises
         ------
@@ -215,7 +236,15 @@ class Saving(Data):
 
         ds = on_host(self._dataset)
         recheck = second_reading(ds)
-        result = verify(ds, store, workers=workers, progress=progress, recheck=recheck)
+        if restorable and part is not None:
+            raise ValueError(
+                "restorable=True looks at the whole folder: verify the parts, and then once more "
+                "with restorable=True and without part="
+            )
+        result = verify(
+            ds, store, workers=workers, progress=progress, executor=executor, part=part,
+            recheck=recheck,
+        )  # fmt: skip
         if not restorable:
             return result
         from xarray_tiffstack.back.proof import prove

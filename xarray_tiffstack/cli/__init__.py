@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Keywords of the library that its messages name, and that are options here.
 _KEYWORDS = (
     "pattern|group|missing|duplicates|unmatched|pages|mosaic|overlap|validate|voxel_size|levels|"
-    "chunks|shards|compressors|ngff_version|workers|overwrite|strict|verify|"
+    "chunks|shards|compressors|ngff_version|workers|overwrite|strict|verify|part|"
     "restorable|keep_whole|sel|check|kind|inside|existing"
 )
 

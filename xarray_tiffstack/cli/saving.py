@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from xarray_tiffstack.cli.exits import BROKEN, DIFFERENT, DONE, EXIT_CODES, INTERRUPTED
+from xarray_tiffstack.cli.machines import add_machines, elsewhere
 from xarray_tiffstack.cli.options import add_source, add_store, open_source, pairs, source_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def _add_convert(commands: Any) -> None:
     )
     add_source(convert)
     add_store(convert)
+    add_machines(convert)
     option = convert.add_argument
     option("--levels", type=_levels, default="auto", metavar="N",
            help="resolution levels; 1 is full resolution alone (default: until a plane is at "
@@ -81,6 +83,7 @@ def _add_verify(commands: Any) -> None:
         help="also make each file of the folder again from the store, and say whether the folder "
         "can be deleted",
     )  # fmt: skip
+    add_machines(verify)
     verify.set_defaults(run=_verify)
 
 
@@ -126,13 +129,18 @@ def _convert(args: argparse.Namespace) -> int:
         raise ValueError(
             "--restorable needs all files: convert again without --follow when it ends"
         )
+    if args.follow and (args.scheduler or args.part):
+        raise ValueError("--follow takes files as they come, on this machine alone")
     try:
         if args.follow:
             summary = _follow(args, options)
         else:
             ds = open_source(args)
             size = _voxel_size(args.voxel_size, ds)
-            summary = ds.tiffstack.to_ome_zarr(args.store, voxel_size=size, **options)
+            with elsewhere(args) as machines:
+                summary = ds.tiffstack.to_ome_zarr(
+                    args.store, voxel_size=size, **options, **machines
+                )
     except KeyboardInterrupt:
         print(
             f"interrupted; finished blocks stay in {args.store}, and the same command resumes",
@@ -182,9 +190,12 @@ def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Summary:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    result = open_source(args).tiffstack.verify(
-        args.store, workers=args.workers, restorable=args.restorable, progress=not args.quiet
-    )
+    ds = open_source(args)
+    with elsewhere(args) as machines:
+        result = ds.tiffstack.verify(
+            args.store, workers=args.workers, restorable=args.restorable,
+            progress=not args.quiet, **machines,
+        )  # fmt: skip
     print(result)
     back = result.restorable is None or result.restorable.ok
     return DONE if result.ok and back else DIFFERENT

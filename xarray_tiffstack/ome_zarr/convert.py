@@ -194,6 +194,7 @@ def verify(
     workers: int | None = None,
     progress: Shown = "auto",
     executor: Given = None,
+    part: parts.Given | None = None,
     recheck: Recheck | None = None,
 ) -> VerifyResult:
     """Compare every pixel of a store with its source; see ``ds.tiffstack.verify``.
@@ -218,7 +219,9 @@ def verify(
     made.notes = notes
     made.open("r")
     with pool_of(executor, workers, target) as pool:
-        return verify_store(made, pool, progress, source=True, recheck=recheck)
+        return verify_store(
+            made, pool, progress, source=True, recheck=recheck, part=parts.part_of(part)
+        )
 
 
 def _peak_memory() -> int | None:

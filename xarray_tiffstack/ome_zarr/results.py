@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from xarray_tiffstack.messages import FIRST, counted, first_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,15 @@ class VerifyResult:
     """Files that were read a second way, and compared."""
     restorable: Proof | None = None
     """Whether the store gives back each file of the folder, where that was asked for."""
+    part: tuple[int, int] | None = None
+    """Which part of the verification this was, and of how many."""
+    missing: tuple[int, ...] = ()
+    """Numbers of the parts whose outcome is not known yet; without them this is that of all."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the outcome as it is kept in a store."""
+        differences = [asdict(difference) for difference in self.differences]
+        return {"blocks": self.blocks, "differences": differences, "rechecked": self.rechecked}
 
     @property
     def ok(self) -> bool:
@@ -103,6 +116,14 @@ class VerifyResult:
         """Return the outcome in words, with the first differences."""
         if self.restorable is not None:
             return f"{replace(self, restorable=None)}\n{self.restorable}"
+        if self.part is None:
+            return self._said()
+        number, of = self.part
+        if not self.missing:
+            return f"part {number} of {of} was the last\n{self._said()}"
+        return f"part {number} of {of}: {self._said()}\nnot verified yet: {_parts(self.missing)}"
+
+    def _said(self) -> str:
         second = f"; {counted(self.rechecked, 'file')} read a second way" if self.rechecked else ""
         if self.ok and self.blocks == 1:
             return f"verified: the 1 block holds the pixels of its files{second}"
@@ -204,9 +225,13 @@ class Summary:
         did = f"part {number} of {of}: {counted(self.written, 'block')} written"
         if not self.left:
             return f"{did}; the store is complete"
-        names = ", ".join(map(str, self.left_parts[:FIRST]))
-        more = ", ..." if len(self.left_parts) > FIRST else ""
         return (
-            f"{did}; of {counted(self.blocks, 'block')} {self.left} are not written yet, those of "
-            f"part {names}{more}: the part that ends last completes the store"
+            f"{did}\nnot written yet: {self.left} of {counted(self.blocks, 'block')}, of "
+            f"{_parts(self.left_parts)}; the part that ends last completes the store"
         )
+
+
+def _parts(numbers: Sequence[int]) -> str:
+    """Name the first parts of some."""
+    names = ", ".join(map(str, numbers[:FIRST]))
+    return f"part{'s' if len(numbers) > 1 else ''} {names}{', ...' if numbers[FIRST:] else ''}"

@@ -25,6 +25,7 @@ from xarray_tiffstack.ome_zarr import metadata as ngff
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.documents import XML, Documents, extends
 from xarray_tiffstack.ome_zarr.journal import NOTES, REASONS, Journal, finished
+from xarray_tiffstack.ome_zarr.outcomes import forget
 from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target
 from xarray_tiffstack.ome_zarr.plan import Block
 from xarray_tiffstack.ome_zarr.settings import WORDS, Settings
@@ -254,6 +255,8 @@ class Store:
         changed = self.source.changed(kept, [entries[b.step][b.entry][0] for b in kept])
         if not changed:
             self._reopen([b for b in todo if not np.isnan(entries[b.step][b.entry]).all()], todo)
+            if todo:
+                forget(self)
         return todo, changed
 
     def _reopen(self, again: Sequence[Block], todo: Sequence[Block]) -> None:

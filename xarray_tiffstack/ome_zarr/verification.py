@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import xarray as xr
 
 from xarray_tiffstack.ome_zarr.journal import FIELDS, path_of
+from xarray_tiffstack.ome_zarr.outcomes import put_together
 from xarray_tiffstack.ome_zarr.pixels import met
 from xarray_tiffstack.ome_zarr.pool import Pool, run
 from xarray_tiffstack.ome_zarr.progress import bar
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from xarray_tiffstack.ome_zarr.images import Slot
+    from xarray_tiffstack.ome_zarr.parts import Part
     from xarray_tiffstack.ome_zarr.plan import Block
     from xarray_tiffstack.ome_zarr.progress import Shown
     from xarray_tiffstack.ome_zarr.source import Broken
@@ -42,39 +44,41 @@ def verify_store(
     *,
     source: bool,
     recheck: Recheck | None = None,
+    part: Part | None = None,
 ) -> VerifyResult:
-    """Compare all blocks with their checksums, and with the source where that is asked for."""
+    """Compare all blocks with their checksums, and with the source where that is asked for.
+
+    A part compares its own ones; the last one puts the outcomes of all together.
+    """
     plan = store.plan
+    blocks = plan.blocks if part is None else part.share(plan.blocks, plan)
     found: dict[Block, list[Difference]] = {}
     check = Task(partial(_check, source=source), store)
-    total = sum(map(plan.nbytes, plan.blocks))
+    total = sum(map(plan.nbytes, blocks))
     with (
         bar("verified", total, progress) as advance,
-        closing(run(plan.blocks, check, pool, plan.files)) as done,
+        closing(run(blocks, check, pool, plan.files)) as done,
     ):
         for block, differences in done:
             found[block] = differences
             advance(plan.nbytes(block))
-    checked, wrong = _recheck(store, recheck, pool) if recheck is not None else (0, {})
+    checked, wrong = _recheck(store, blocks, recheck, pool) if recheck is not None else (0, {})
     for slot, difference in wrong.items():
         for block in plan.blocks:
             if block.step == 0 and slot in plan.slots_of(block):
-                found[block].append(difference)
+                found.setdefault(block, []).append(difference)
     every = sorted({d for each in found.values() for d in each}, key=lambda d: d.place)
-    result = VerifyResult(len(plan.blocks), tuple(every), checked)
-    damaged = [[b.step, b.entry] for b in plan.blocks if found[b]]
-    _keep(store, result, damaged)
-    return result
-
-
-def _keep(store: Store, result: VerifyResult, damaged: list[Any]) -> None:
-    """Note the outcome in the store, where that may be written; the next conversion repairs."""
-    notes = json.loads(json.dumps({"verified": asdict(result), "damaged": damaged}))
+    result = VerifyResult(len(blocks), tuple(every), checked)
+    damaged = [[b.step, b.entry] for b in plan.blocks if found.get(b)]
+    outcome = json.loads(json.dumps({"verified": result.as_dict(), "damaged": damaged}))
     try:
-        store.note(**notes)
+        if part is not None:
+            return put_together(store, part, result, outcome)
+        store.note(**outcome)  # the next conversion repairs
     except (OSError, ValueError):
         if os.access(str(store.target), os.W_OK):
             raise
+    return result if part is None else replace(result, part=(part.number, part.of))
 
 
 def _check(store: Store, block: Block, source: bool) -> list[Difference]:
@@ -152,18 +156,21 @@ class _Checker:
         return None if same else "other pixels"
 
 
-def _recheck(store: Store, recheck: Recheck, pool: Pool) -> tuple[int, dict[Slot, Difference]]:
-    """Read files a second way, and compare with what is stored: how many, and what differs."""
+def _recheck(
+    store: Store, blocks: Sequence[Block], recheck: Recheck, pool: Pool
+) -> tuple[int, dict[Slot, Difference]]:
+    """Read the files that begin in some blocks a second way: how many, and what differs."""
     plan = store.plan
-    failed = {failure["path"] for failure in store.notes.get("failed", ())}
-    images = {
-        slot: block.image
-        for block in plan.blocks
-        if block.step == 0
-        for slot in plan.slots_of(block)
-    }
+    unread = {"", *(failure["path"] for failure in store.notes.get("failed", ()))}
+    first: dict[Slot, Block] = {}
+    for block in plan.blocks:
+        for slot in plan.slots_of(block) if block.step == 0 else ():
+            first.setdefault(slot, block)
+    own = set(blocks)
     readable = [
-        (s, i) for s, i in images.items() if ", ".join(plan.paths([s])) not in {"", *failed}
+        (slot, block.image)
+        for slot, block in first.items()
+        if block in own and ", ".join(plan.paths([slot])) not in unread
     ]
     check = Task(_Recheck(recheck), store)
     names = {slot: tuple(plan.paths([slot])) for slot, _ in readable}
