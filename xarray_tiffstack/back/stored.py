@@ -16,8 +16,8 @@ from xarray_tiffstack.back.records import Entry
 from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.keeping import OTHERS, SLOTS
+from xarray_tiffstack.ome_zarr.notes import read_notes
 from xarray_tiffstack.ome_zarr.pixels import open_pixels
-from xarray_tiffstack.ome_zarr.store import read_notes
 from xarray_tiffstack.source import below
 
 if TYPE_CHECKING:

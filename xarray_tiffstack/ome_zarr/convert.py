@@ -16,6 +16,7 @@ from xarray_tiffstack.ome_zarr import parts, place
 from xarray_tiffstack.ome_zarr.growth import is_growing
 from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.lock import locked
+from xarray_tiffstack.ome_zarr.notes import read_notes
 from xarray_tiffstack.ome_zarr.plan import Block, Plan
 from xarray_tiffstack.ome_zarr.pool import Given, Pool, pool_of
 from xarray_tiffstack.ome_zarr.progress import bar
@@ -28,7 +29,7 @@ from xarray_tiffstack.ome_zarr.settings import (
     make_settings,
     settings_like,
 )
-from xarray_tiffstack.ome_zarr.store import Store, differing, read_notes
+from xarray_tiffstack.ome_zarr.store import Store, differing
 from xarray_tiffstack.ome_zarr.verification import verify_store
 from xarray_tiffstack.ome_zarr.writer import write
 

@@ -14,10 +14,11 @@ from xarray_tiffstack.ome_zarr.documents import Documents, extends
 from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.journal import FIELDS, REASONS, path_of
 from xarray_tiffstack.ome_zarr.lock import locked
+from xarray_tiffstack.ome_zarr.notes import read_notes
 from xarray_tiffstack.ome_zarr.plan import Plan
 from xarray_tiffstack.ome_zarr.pool import PROCESSORS, pool_of
 from xarray_tiffstack.ome_zarr.settings import Options, Settings, make_settings
-from xarray_tiffstack.ome_zarr.store import Store, read_notes
+from xarray_tiffstack.ome_zarr.store import Store
 from xarray_tiffstack.ome_zarr.writer import write
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from xarray_tiffstack.ome_zarr import metadata as ngff
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.documents import XML, Documents, extends
 from xarray_tiffstack.ome_zarr.journal import NOTES, REASONS, Journal, finished
+from xarray_tiffstack.ome_zarr.notes import read_notes
 from xarray_tiffstack.ome_zarr.outcomes import forget
 from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target
 from xarray_tiffstack.ome_zarr.plan import Block
@@ -40,37 +41,6 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.parts import Part
     from xarray_tiffstack.ome_zarr.plan import Plan
     from xarray_tiffstack.ome_zarr.results import Failure
-
-
-def read_notes(target: Target) -> dict[str, Any] | None:
-    """Read what a store says of itself; None where there is no store.
-
-    Where a power failure damaged the root, or where it is in the cloud and not complete, its state
-    is ``"writing"``, with the settings from the group of this program; or else ``"damaged"``.
-    """
-    keys = ("zarr.json", ".zgroup", ".zattrs")
-    files = place.read(target, (*keys, *(f"{NOTES}/{key}" for key in keys)))
-    root, own = _attributes(files, ""), _attributes(files, f"{NOTES}/")
-    if root is not None and "damaged" not in root:
-        return dict(root.get(NOTES, {}))
-    if own and own.get("settings"):
-        return {"state": own.get("state", "writing"), "settings": own["settings"]}
-    return None if root is None else {"state": "damaged"}
-
-
-def _attributes(files: Mapping[str, bytes], folder: str) -> dict[str, Any] | None:
-    """Read the attributes of a group of either format; None where there is no group."""
-    try:
-        if (group := files.get(f"{folder}zarr.json")) is not None:
-            attributes: dict[str, Any] = json.loads(group).get("attributes", {})
-            return attributes
-        if (group := files.get(f"{folder}.zgroup")) is not None:
-            json.loads(group)
-            attributes = json.loads(files.get(f"{folder}.zattrs", b"{}"))
-            return attributes
-    except ValueError:  # no JSON
-        return {"damaged": True}
-    return None
 
 
 def differing(plan: Plan, stored: Settings, target: Target) -> list[str]:
