@@ -3,8 +3,9 @@
 The entry point is ``xarray.open_dataset("raw/", engine="tiffstack")``; it needs no import of this
 package. What is here is for those who want one step alone: the file table (`scan`), how names are
 read (`Pattern`), the naming conventions that are known (`Convention`, `Token`, `conventions`,
-`load_conventions`), a folder that is still being written (`follow`), and the types of what methods
-give (`Report`, `Summary`, `Failure`, `VerifyResult`, `Difference`).
+`load_conventions`), a folder that is still being written (`follow`), a virtual Zarr of a folder
+(`open_index`, `check_index`), and the types of what methods give (`Report`, `Summary`, `Failure`,
+`VerifyResult`, `Difference`, `Indexed`).
 
 Importing it registers ``.tiffstack`` on every Dataset and DataArray.
 """
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 import xarray_tiffstack.accessor  # noqa: F401 - registers ds.tiffstack
 
 if TYPE_CHECKING:
+    from xarray_tiffstack.index import Indexed as Indexed
+    from xarray_tiffstack.index import check_index as check_index
+    from xarray_tiffstack.index import open_index as open_index
     from xarray_tiffstack.look.report import Report as Report
     from xarray_tiffstack.names.conventions import Convention as Convention
     from xarray_tiffstack.names.conventions import conventions as conventions
@@ -38,14 +42,17 @@ _MODULES = {
     "Convention": "names.conventions",
     "Difference": "ome_zarr",
     "Failure": "ome_zarr",
+    "Indexed": "index",
     "Pattern": "names.pattern",
     "Report": "look.report",
     "Summary": "ome_zarr",
     "Token": "names.vocabulary",
     "VerifyResult": "ome_zarr",
+    "check_index": "index",
     "conventions": "names.conventions",
     "follow": "watch",
     "load_conventions": "names.conventions",
+    "open_index": "index",
     "scan": "table",
 }
 __all__ = [*_MODULES]

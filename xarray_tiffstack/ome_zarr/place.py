@@ -58,7 +58,7 @@ def check(target: Target, plan: Plan) -> None:
         if held and held.isdisjoint((*ROOTS, NOTES)):
             raise FileExistsError(f"{target} holds something else than a Zarr store")
         return
-    _check_source(target, plan.collection.source, plan.collection.paths)
+    check_source(target, plan.collection.source, plan.collection.paths)
     for origin in _origins(plan):
         if _same(target, origin):
             raise ValueError(
@@ -79,7 +79,7 @@ def check(target: Target, plan: Plan) -> None:
         raise FileExistsError(f"{target} is a folder of something else than a Zarr store")
 
 
-def _check_source(target: Path, source: str, paths: Any) -> None:
+def check_source(target: Path, source: str, paths: Any) -> None:
     """Nothing is ever written to the source, nor deleted around it."""
     if not source or "://" in source:
         return

@@ -302,12 +302,12 @@ class Store:
         notes["settings"] = asdict(self.plan.settings)
         for name in ("damaged", "verified", *(() if state == "writing" else ("growing", "source"))):
             notes.pop(name, None)
-        self._tell(self._limits(), notes, levels=growing)
+        self._tell(self.limits(), notes, levels=growing)
         files = [file for file in self._files() if self._there.get(file[0]) != file[1]]
         place.publish(self.target, files, sync=state == "complete")
         self._there |= dict(files)
 
-    def _limits(self) -> dict[int, tuple[float, float]]:
+    def limits(self) -> dict[int, tuple[float, float]]:
         """Intensities to display of each channel, from samples of its blocks."""
         samples = self.journal.read()[0][..., 2:4]
         if self.plan.collection.channel == "channel":

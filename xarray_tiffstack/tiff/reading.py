@@ -155,7 +155,7 @@ def read(
     if out is not None and (out.shape != shape or out.dtype != layout.dtype):
         raise ValueError(f"out is {out.shape} {out.dtype}, not {shape} {layout.dtype}")
     with File(path) as file:
-        table = _fitting_table(file, layout)
+        table = fitting_table(file, layout)
         if out is None:
             if math.prod(shape) * layout.dtype.itemsize > file.size:
                 table.check(file)  # before memory is taken that it cannot fill
@@ -166,7 +166,7 @@ def read(
     return out
 
 
-def _fitting_table(file: File, layout: Layout) -> Table:
+def fitting_table(file: File, layout: Layout) -> Table:
     """Page table of a file that must hold `layout`; axes of length 1 do not matter."""
     table = page_table(file)
     found = table.meaning
