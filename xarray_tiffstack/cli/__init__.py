@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from xarray_tiffstack import __version__
-from xarray_tiffstack.cli import about, looking, saving
+from xarray_tiffstack.cli import about, indexing, looking, saving
 from xarray_tiffstack.cli.exits import DONE, REFUSED
 
 if TYPE_CHECKING:
@@ -81,6 +81,6 @@ def make_parser() -> argparse.ArgumentParser:
                         help="tell what is done and how long it took; -vv: each block")  # fmt: skip
     parser.add_argument("--version", action="version", version=f"tiffstack {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (about, looking, saving):
+    for group in (about, looking, saving, indexing):
         group.add_commands(commands)
     return parser

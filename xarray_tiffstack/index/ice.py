@@ -91,26 +91,32 @@ def put(store: Any, made: Mapping[str, bytes], clear: bool) -> None:
         pool.submit(asyncio.run, write()).result()
 
 
-def refer(
-    icechunk: Any,
-    store: Any,
-    path: str,
-    files: Files,
-    grids: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> int:
-    """Set the references of one array; returns how many."""
-    which, offsets, counts = grids
-    urls = [f"vcc://{CONTAINER}/{quote(name)}" for name in files.paths]
-    times = [datetime.datetime.fromtimestamp(whole_second(at), datetime.UTC) for at in files.times]
-    places = np.argwhere(offsets >= 0)
-    at = tuple(places.T)
-    items = zip(
-        places.tolist(), which[at].tolist(), offsets[at].tolist(), counts[at].tolist(), strict=True
-    )
-    specs = [
-        icechunk.VirtualChunkSpec(index, urls[k], offset, count, None, times[k])
-        for index, k, offset, count in items
-    ]
-    if specs and store.set_virtual_refs(path, specs, validate_containers=True):
-        raise ValueError(f"{files.root} is not the folder of all files")
-    return len(specs)
+class Targets:
+    """The files as icechunk refers to them: an address and a time each."""
+
+    def __init__(self, icechunk: Any, files: Files) -> None:
+        self.icechunk, self.root = icechunk, files.root
+        self.urls = [f"vcc://{CONTAINER}/{quote(name)}" for name in files.paths]
+        self.times = [
+            datetime.datetime.fromtimestamp(whole_second(at), datetime.UTC) for at in files.times
+        ]
+
+    def refer(
+        self, store: Any, path: str, which: np.ndarray, offsets: np.ndarray, counts: np.ndarray
+    ) -> None:
+        """Set the references of one array, of whose chunks files, offsets and sizes are given."""
+        places = np.argwhere(offsets >= 0)
+        at = tuple(places.T)
+        items = zip(
+            places.tolist(),
+            which[at].tolist(),
+            offsets[at].tolist(),
+            counts[at].tolist(),
+            strict=True,
+        )
+        specs = [
+            self.icechunk.VirtualChunkSpec(index, self.urls[k], offset, count, None, self.times[k])
+            for index, k, offset, count in items
+        ]
+        if specs and store.set_virtual_refs(path, specs, validate_containers=True):
+            raise ValueError(f"{self.root} is not the folder of all files")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 NO_FILE, DECODE, ABSENT = -1, -2, -3
 """In place of a file, and in place of an offset: to be decoded, and not stored, that is 0."""
 
-_MANY = 512  # files that are looked at in one thread: more only where disks take their time
+FIRST_LOOK = 64  # files that are looked at one by one
+SLOW_LOOK = 5e-3  # seconds for one file, above which many are looked at together
 _Key: TypeAlias = "tuple[str, int | None]"
 
 
@@ -107,13 +109,13 @@ def _tables(parts: list[Reads]) -> dict[_Key, list[Ranges]]:
             return []
 
     items = list(wanted.items())
-    with ThreadPoolExecutor(8) as pool:  # the first ones tell how long it takes
-        found = list(map(ranges_of, items[:_MANY]))
-        found += (
-            pool.map(ranges_of, items[_MANY:])
-            if len(items) > 8 * _MANY
-            else map(ranges_of, items[_MANY:])
-        )
+    started = time.perf_counter()
+    found = list(map(ranges_of, items[:FIRST_LOOK]))
+    if time.perf_counter() - started > SLOW_LOOK * len(found):  # a file server takes its time
+        with ThreadPoolExecutor(16) as pool:
+            found += pool.map(ranges_of, items[FIRST_LOOK:])
+    else:
+        found += map(ranges_of, items[FIRST_LOOK:])
     if broken:
         raise OSError(
             f"{len(broken)} of {counted(len(items), 'file')} cannot be indexed:\n"

@@ -160,7 +160,7 @@ def _check_copies(refs: References, plan: Plan, copy: bool | Literal["auto"]) ->
     raise ValueError(
         f"{nbytes / 1e6:.1f} MB of pixels of {counted(len(refs.decoded), 'file')} cannot be "
         f"referred to:\n{first_lines(why, len(refs.decoded))}\n"
-        "Have the index hold a copy of them with copy=True (--copy), or convert all of it: "
+        "Have the index hold a copy of them with copy=True (--copy all), or convert all of it: "
         "ds.tiffstack.to_ome_zarr (tiffstack convert)."
     )
 
@@ -230,9 +230,10 @@ def _fill(
     """Write all of an index to a session."""
     plan, refs = template.plan, template.refs
     ice.put(store, template.make(limits), clear)
+    targets, grids = ice.Targets(icechunk, template.files), (refs.which, refs.offsets, refs.counts)
     for image in plan.images:
-        grids = tuple(chunk_grid(plan, image, g) for g in (refs.which, refs.offsets, refs.counts))
-        ice.refer(icechunk, store, f"{image.group(0)}/image", template.files, grids)  # type: ignore
+        own = (chunk_grid(plan, image, grid) for grid in grids)
+        targets.refer(store, f"{image.group(0)}/image", *own)
     for image, at, pixels in decoded(plan, refs):
         array: Any = zarr.open_array(store, path=f"{image.group(0)}/image", mode="r+")
         array[region_of(refs, plan, at)] = pixels

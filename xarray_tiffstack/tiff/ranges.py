@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -107,18 +108,21 @@ def ranges(path: str | os.PathLike[str], layout: Layout) -> list[Ranges]:
     with File(path) as file:
         table = fitting_table(file, layout)
         count = len(table.data)
-        inner = page_ndim(layout.shape, count)
-        lead, page_shape = len(layout.shape) - inner, layout.shape[len(layout.shape) - inner :]
+        lead, page_shape, raw = _pages(layout, count, table.meaning.dtype)
         numbers = np.arange(count)
         offsets = table.resolve(file, numbers)
+        if (least := int(offsets.min())) >= 0:
+            file.check(least, 0)
+            file.check(int(offsets.max()), table.page_nbytes)
+            sizes = np.full((count, 1), table.page_nbytes)
+            return [Ranges(raw, numbers, offsets[:, None], sizes, count)]
         found = []
-        raw = numbers[offsets >= 0]
-        if raw.size:
-            file.check(int(offsets[raw].min()), 0)
-            file.check(int(offsets[raw].max()), table.page_nbytes)
-            storage = Storage((1,) * lead + page_shape, _order(table.meaning.dtype))
-            sizes = np.full((raw.size, 1), table.page_nbytes)
-            found.append(Ranges(storage, raw, offsets[raw][:, None], sizes, count))
+        plain = numbers[offsets >= 0]
+        if plain.size:
+            file.check(int(offsets[plain].min()), 0)
+            file.check(int(offsets[plain].max()), table.page_nbytes)
+            sizes = np.full((plain.size, 1), table.page_nbytes)
+            found.append(Ranges(raw, plain, offsets[plain][:, None], sizes, count))
         encoded = numbers[offsets == ENCODED]
         if encoded.size and not table.ifds.size:
             found.append(_to_decode("its pages mean nothing alone", encoded, count))
@@ -127,8 +131,14 @@ def ranges(path: str | os.PathLike[str], layout: Layout) -> list[Ranges]:
         return found
 
 
-def _order(dtype: np.dtype[np.generic]) -> str:
-    return dtype.newbyteorder("S").newbyteorder("S").str[0]
+@lru_cache(maxsize=_KINDS)
+def _pages(
+    layout: Layout, count: int, dtype: np.dtype[Any]
+) -> tuple[int, tuple[int, ...], Storage]:
+    """Count the axes of the pages, and give the shape of a page, and how it is stored plainly."""
+    lead = len(layout.shape) - page_ndim(layout.shape, count)
+    page_shape = layout.shape[lead:]
+    return lead, page_shape, Storage((1,) * lead + page_shape, dtype.str[0])
 
 
 def _to_decode(why: str, pages: np.ndarray, total: int) -> Ranges:
@@ -187,7 +197,7 @@ def _storage(
         return "axes of a page" if not page.nodata else "a value for what is not stored"
     if not page.is_tiled:
         chunk = tuple(map(min, chunk, page_shape))
-    order = _order(table.meaning.dtype)
+    order = table.meaning.dtype.str[0]
     return Storage((1,) * lead + chunk, order, compression, page.predictor, page.is_tiled)
 
 
