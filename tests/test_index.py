@@ -13,10 +13,13 @@ import pytest
 import tifffile
 import xarray as xr
 import zarr
-from conftest import SHAPE, pixels, write
+from conftest import DATA, SHAPE, pixels, write
 from packaging.version import Version
+from test_truth import SETS, unpacked
 
 from xarray_tiffstack import check_index, open_index, tiff
+from xarray_tiffstack.cli import main
+from xarray_tiffstack.ome_zarr.images import collect
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,12 +37,12 @@ import json, sys
 sys.modules["xarray_tiffstack"] = None  # as if it were not installed
 import fsspec, icechunk, imagecodecs.numcodecs, imagecodecs.zarr, numpy as np, xarray as xr, zarr
 
-def from_icechunk(index, folder):
+def from_icechunk(index, folder, group="0"):
     storage, prefix = icechunk.local_filesystem_storage(index), f"file://{folder}/"
     access = {prefix: icechunk.credentials.LocalFileSystemAccess}
     repo = icechunk.Repository.open(storage, authorize_virtual_chunk_access=access)
     tree = xr.open_datatree(repo.readonly_session("main").store, engine="zarr")
-    return tree["0"].image.values
+    return tree[group].image.values
 
 def from_references(references):
     fs = fsspec.filesystem("reference", fo=references, remote_protocol="file")
@@ -47,24 +50,25 @@ def from_references(references):
     return zarr.open_array(store, path="0/image", mode="r", zarr_format=2)[...]
 
 icechunk.set_logs_filter("error")
-for index, folder, codecs in json.loads(sys.argv[1]):
+for index, folder, codecs, *group in json.loads(sys.argv[1]):
     if codecs:
         imagecodecs.zarr.register_codecs(verbose=False)
         imagecodecs.numcodecs.register_codecs(verbose=False)
     ours = index.endswith(".icechunk")
-    np.save(f"{index}.npy", from_icechunk(index, folder) if ours else from_references(index))
+    found = from_icechunk(index, folder, *group) if ours else from_references(index)
+    np.save(f"{index}.npy", found)
 """
 
 
-def read_elsewhere(*jobs: tuple[Path, Path, bool]) -> list[np.ndarray]:
-    """Read indexes of folders in a process without this package, with codecs of imagecodecs."""
-    text = json.dumps([(str(index), str(folder), codecs) for index, folder, codecs in jobs])
+def read_elsewhere(*jobs: tuple[Path, Path, bool] | tuple[Path, Path, bool, str]) -> list[Any]:
+    """Read indexes in a process without this package: where, of which folder, with imagecodecs?"""
+    text = json.dumps([(*map(str, job[:2]), job[2], *job[3:]) for job in jobs])
     command = [sys.executable, "-W", "ignore", "-c", PLAIN, text]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=jobs[0][0].parent
     )
     assert not done.returncode, done.stderr
-    return [np.load(f"{index}.npy") for index, _, _ in jobs]
+    return [np.load(f"{job[0]}.npy") for job in jobs]
 
 
 def opened(folder: Path, **options: Any) -> xr.Dataset:
@@ -285,6 +289,28 @@ def test_wells_are_images_of_a_plate(tmp_path: Path) -> None:
         np.testing.assert_array_equal(tree[f"{path}/0"].image, ds.image.sel(well=well))
 
 
+# --- real folders ---------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real files are not beside this")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_real_folders_are_read_elsewhere(tmp_path: Path) -> None:
+    jobs, wanted = [], []
+    for name, known in SETS.items():
+        scratch = tmp_path / name / "raw"
+        scratch.mkdir(parents=True)
+        ds = opened(unpacked(DATA / name / known.part, scratch), **known.options)
+        index = tmp_path / name / "raw.icechunk"
+        assert ds.tiffstack.to_virtual(index, copy=True).files == int(ds.present.sum()), name
+        collection = collect(ds)
+        image = collection.images[-1]
+        root: Any = zarr.open_group(open_index(index), mode="r")["tiffstack/files"].attrs["root"]
+        jobs.append((index, root, True, image.group(0)))
+        wanted.append((name, collection.ds.image.isel(image.at).values))
+    for (name, ours), theirs in zip(wanted, read_elsewhere(*jobs), strict=True):
+        np.testing.assert_array_equal(theirs, ours, err_msg=name)
+
+
 # --- what cannot be referred to -------------------------------------------------------------
 
 
@@ -314,7 +340,7 @@ def test_the_last_strip_of_compressed_pages_is_copied(tmp_path: Path) -> None:
         )
     ds = opened(tmp_path / "raw", pattern="cell_t{t:d}.tif", pages="z")
     found = ds.tiffstack.to_virtual(tmp_path / "raw.icechunk")
-    assert set(found.copied.values()) == {"its last strip is shorter than the others"}
+    assert set(found.copied.values()) == {"strips that are shorter or longer than the others"}
     assert found.references == 2 * 2 * 2
     got = level(tmp_path / "raw.icechunk").image
     np.testing.assert_array_equal(got, ds.image)
@@ -441,6 +467,26 @@ def test_names_need_no_care(tmp_path: Path) -> None:
     (tmp_path / "raw é +&").rename(tmp_path / "raw #1")
     with pytest.raises(ValueError, match=r"for # in its name: rename the folder"):
         open_index(index, tmp_path / "raw #1")
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def test_the_command_writes_and_checks_an_index(
+    acquisition: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = acquisition.parent / "raw.icechunk"
+    assert main(["index", str(acquisition), str(index), "--levels", "2", "--quiet"]) == 0
+    assert "60 references to 15 files" in capsys.readouterr().out
+    assert level(index, 1).sizes["x"] == 4
+    assert main(["index", str(acquisition), str(index)]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert main(["index", str(acquisition), str(index), "--check"]) == 0
+    assert capsys.readouterr().out.endswith("no file changed\n")
+    write(changed_file(acquisition), 99)
+    assert main(["index", str(acquisition), str(index), "--check"]) == 4
+    assert changed_file(acquisition).name in capsys.readouterr().out
+    assert main(["index", str(acquisition), str(index), "--overwrite"]) == 0
 
 
 # --- one file -------------------------------------------------------------------------------

@@ -33,9 +33,9 @@ def add_commands(commands: Any) -> None:
     option("--method", choices=("mean", "nearest", "mode"), default="mean",
            help="how coarser levels are made; nearest or mode for label images")  # fmt: skip
     option("--overwrite", action="store_true",
-           help="replace an index that is there; one of icechunk keeps its earlier states")  # fmt: skip
+           help="replace an index; one of icechunk keeps its earlier states")  # fmt: skip
     option("--check", action="store_true",
-           help="write nothing: say which files of SOURCE changed since the index was made")  # fmt: skip
+           help="write nothing; say which files of SOURCE changed since it was made")  # fmt: skip
     index.set_defaults(run=_index)
 
 

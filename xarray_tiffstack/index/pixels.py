@@ -6,6 +6,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import zarr
 
 from xarray_tiffstack.index.references import DECODE
 from xarray_tiffstack.ome_zarr.journal import FIELDS, Journal, path_of
@@ -105,13 +106,14 @@ class _Coarser(Arrays):
         return pixels if place[1] else _Referred(pixels)
 
 
-def _entries(plan: Plan) -> dict[str, np.ndarray]:
-    """Entries of a journal in memory: an index is committed as one, or not at all."""
-    found = {}
+def _journal(plan: Plan) -> Journal:
+    """Make a journal in memory: an index is committed as one, or not at all."""
+    memory = zarr.storage.MemoryStore()
     for step, grid in enumerate(plan.grids):
         entries = len(FIELDS) + len(plan.passes[step].writes)
-        found[path_of(step)] = np.full((len(plan.images), *grid, entries), np.nan)
-    return found
+        shape = (len(plan.images), *grid, entries)
+        zarr.create_array(memory, name=path_of(step), shape=shape, dtype="f8", fill_value=np.nan)
+    return Journal(plan, memory, "r+")
 
 
 def write_coarser(
@@ -125,7 +127,7 @@ def write_coarser(
         A file cannot be read.
     """
     store = Store(plan, target, "zarr", workers)
-    store.journal = Journal(plan, _entries(plan))  # type: ignore[arg-type]
+    store.journal = _journal(plan)
     store.source = Source(plan)
     store.levels = Levels(plan, store.source, _Coarser(plan, target, "zarr", workers))
     total = sum(map(plan.nbytes, plan.blocks))

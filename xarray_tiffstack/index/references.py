@@ -312,7 +312,7 @@ def _reason(found: list[Ranges], storage: Storage) -> str:
             return each.storage
         if each.storage != storage:
             return _difference(each.storage, storage)
-    return "its last strip is shorter than the others"
+    return "strips that are shorter or longer than the others"
 
 
 def _difference(own: Storage, most: Storage) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import imagecodecs
 import numpy as np
 
 from xarray_tiffstack.tiff.chain import ENCODED, segments
@@ -91,7 +92,7 @@ def ranges(path: str | os.PathLike[str], layout: Layout) -> list[Ranges]:
 
     Notes
     -----
-    Reads the directories of the file, and none of its pixels.
+    Reads the directories of the file, and none of its pixels but those that LZW compressed.
 
     Examples
     --------
@@ -201,6 +202,18 @@ def _storage(
     return Storage((1,) * lead + chunk, order, compression, page.predictor, page.is_tiled)
 
 
+def _is_exact(data: bytes, nbytes: int) -> bool:
+    """Whether a strip or tile of LZW ends where its pixels do.
+
+    Nothing in it says where. Some programs write a few bytes more, which readers of TIFF ignore,
+    and no others.
+    """
+    try:
+        return len(imagecodecs.lzw_decode(data)) == nbytes
+    except Exception:  # codecs raise anything
+        return False
+
+
 def _segments_of(
     file: File, table: Table, storage: Storage, pages: list[int], page_shape: tuple[int, ...]
 ) -> list[Ranges]:
@@ -222,4 +235,10 @@ def _segments_of(
         if n % c and not storage.padded:  # the last strip is shorter
             last[(slice(None),) * axis + (-1,)] = True
     offsets[:, last.ravel()] = ENCODED
+    if storage.compression == "lzw":
+        nbytes = math.prod(chunk) * table.meaning.dtype.itemsize
+        for at in np.argwhere(offsets >= 0):
+            i, k = at.tolist()
+            if not _is_exact(file.at(int(offsets[i, k]), int(counts[i, k])), nbytes):
+                offsets[i, k] = ENCODED
     return [Ranges(storage, np.array(pages), offsets, counts, len(table.data))]
