@@ -9,12 +9,13 @@ from __future__ import annotations
 import xarray as xr
 
 from xarray_tiffstack.accessor.back import Back
+from xarray_tiffstack.accessor.indexing import Indexing
 from xarray_tiffstack.accessor.looking import Looking
 from xarray_tiffstack.accessor.saving import Saving
 from xarray_tiffstack.array import device
 
 
-class TiffstackAccessor(Looking, Saving, Back):
+class TiffstackAccessor(Looking, Saving, Indexing, Back):
     """What a Dataset or DataArray from a folder of TIFFs knows of its files, and how it is saved.
 
     Works on what ``xarray.open_dataset(..., engine="tiffstack")`` gives, after any selection,

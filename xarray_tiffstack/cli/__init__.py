@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from xarray_tiffstack import __version__
-from xarray_tiffstack.cli import about, back, looking, saving
+from xarray_tiffstack.cli import about, back, indexing, looking, saving
 from xarray_tiffstack.cli.exits import DONE, REFUSED
 
 if TYPE_CHECKING:
@@ -82,6 +82,6 @@ def make_parser() -> argparse.ArgumentParser:
                         help="tell what is done and how long it took; -vv: each block")  # fmt: skip
     parser.add_argument("--version", action="version", version=f"tiffstack {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (about, looking, saving, back):
+    for group in (about, looking, saving, indexing, back):
         group.add_commands(commands)
     return parser

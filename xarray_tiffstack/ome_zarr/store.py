@@ -316,12 +316,12 @@ class Store:
         for name in ("damaged", "verified", *(() if state == "writing" else ("growing", "source"))):
             if name != "damaged" or self.part is None or not notes.get(name):
                 notes.pop(name, None)
-        self._tell(self._limits(entries[0]), notes, levels=growing)
+        self._tell(self.limits(entries[0]), notes, levels=growing)
         files = [file for file in self._files() if self._there.get(file[0]) != file[1]]
         place.publish(self.target, files, sync=state == "complete")
         self._there |= dict(files)
 
-    def _limits(self, entries: np.ndarray) -> dict[int, tuple[float, float]]:
+    def limits(self, entries: np.ndarray) -> dict[int, tuple[float, float]]:
         """Intensities to display of each channel, from samples of its blocks."""
         samples = entries[..., 2:4]
         if self.plan.collection.channel == "channel":

@@ -149,7 +149,7 @@ class Writer:
                 self.levels.array(block, level)[tuple(region.values())] = pixels
             if level != step.reads:
                 sums[level] = checksum(pixels)
-        limits = _display_limits(samples, bool(broken) or self.plan.has_holes(block))
+        limits = display_limits(samples, bool(broken) or self.plan.has_holes(block))
         return [*limits, *(sums[level] for level in step.writes)]
 
     @contextmanager
@@ -189,7 +189,7 @@ def summed(pieces: Iterable[np.ndarray]) -> int:
     return found
 
 
-def _display_limits(samples: Sequence[np.ndarray], holes: bool) -> tuple[float, float]:
+def display_limits(samples: Sequence[np.ndarray], holes: bool) -> tuple[float, float]:
     """Intensities below and above which one pixel in a thousand lies; what fills holes aside."""
     sample = np.concatenate(samples) if samples else np.empty(0)
     if holes:

@@ -5,8 +5,20 @@ verify what was read the first way. `anatomy` finds which bytes of a file its pi
 """
 
 from xarray_tiffstack.tiff.lattice_settings import read_settings
+from xarray_tiffstack.tiff.ranges import Ranges, Storage, ranges
 from xarray_tiffstack.tiff.reading import Layout, probe, read
 from xarray_tiffstack.tiff.recheck import recheck
 from xarray_tiffstack.tiff.scale import Metadata, metadata
 
-__all__ = ["Layout", "Metadata", "metadata", "probe", "read", "read_settings", "recheck"]
+__all__ = [
+    "Layout",
+    "Metadata",
+    "Ranges",
+    "Storage",
+    "metadata",
+    "probe",
+    "ranges",
+    "read",
+    "read_settings",
+    "recheck",
+]

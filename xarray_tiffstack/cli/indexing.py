@@ -1,0 +1,78 @@
+"""The command that makes a virtual Zarr of files, and looks whether they changed: index."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from xarray_tiffstack.cli.exits import DIFFERENT, DONE, EXIT_CODES, INTERRUPTED
+from xarray_tiffstack.cli.options import add_source, add_store, open_source, source_of
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_commands(commands: Any) -> None:
+    """Add index to the subparsers of ``tiffstack``."""
+    index = commands.add_parser(
+        "index",
+        help="write a virtual OME-Zarr, whose pixels stay in the files",
+        description="Write an index: an OME-Zarr with every label, whose pixels stay in the TIFFs. "
+        "It ends with .icechunk, or with .json or .parq for references of kerchunk.",
+        epilog=EXIT_CODES,
+    )
+    add_source(index)
+    add_store(index)
+    option = index.add_argument
+    option("--levels", type=int, default=1, metavar="N",
+           help="resolution levels; those below full resolution are stored, and all files are read "
+           "for them (default: 1)")  # fmt: skip
+    option("--copy", choices=("auto", "all", "none"), default="auto",
+           help="whether pixels that cannot be referred to may be copied (default: auto, which is "
+           "up to 64 MiB or a tenth)")  # fmt: skip
+    option("--method", choices=("mean", "nearest", "mode"), default="mean",
+           help="how coarser levels are made; nearest or mode for label images")  # fmt: skip
+    option("--overwrite", action="store_true",
+           help="replace an index; one of icechunk keeps its earlier states")  # fmt: skip
+    option("--check", action="store_true",
+           help="write nothing; say which files of SOURCE changed since it was made")  # fmt: skip
+    index.set_defaults(run=_index)
+
+
+def _index(args: argparse.Namespace) -> int:
+    if args.check:
+        return _check(args)
+    ds = open_source(args)
+    size = args.voxel_size
+    size = {a: size for a in "zyx" if a in ds.dims} if isinstance(size, float) else size
+    try:
+        found = ds.tiffstack.to_virtual(
+            args.store,
+            levels=args.levels,
+            copy={"auto": "auto", "all": True, "none": False}[args.copy],
+            voxel_size=size,
+            method=args.method,
+            workers=args.workers,
+            overwrite=args.overwrite,
+            progress=not args.quiet,
+        )
+    except KeyboardInterrupt:
+        print("interrupted; no index was written", file=sys.stderr)
+        return INTERRUPTED
+    print(found)
+    return DONE
+
+
+def _check(args: argparse.Namespace) -> int:
+    from xarray_tiffstack.index import check_index
+    from xarray_tiffstack.messages import first_lines
+
+    source = source_of(args)
+    if not isinstance(source, str):
+        raise ValueError("--check takes the folder of the files, and not their names")
+    changed = check_index(args.store, source)
+    if not changed:
+        print(f"{args.store}: no file changed")
+        return DONE
+    print(f"{args.store}: {len(changed)} changed since\n{first_lines(changed)}")
+    return DIFFERENT

@@ -1,0 +1,11 @@
+"""A Dataset as a virtual OME-Zarr: labels and levels, and references to the bytes of its files.
+
+Nothing is copied but what no codec of Zarr can read. `references` finds the ranges, `template`
+makes what a conversion would write, `ice` and `kerchunk` write it, and `files` remembers in which
+state the files were.
+"""
+
+from xarray_tiffstack.index.open import check_index, open_index
+from xarray_tiffstack.index.write import Indexed, to_virtual
+
+__all__ = ["Indexed", "check_index", "open_index", "to_virtual"]

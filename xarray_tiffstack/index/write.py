@@ -1,0 +1,245 @@
+"""A Dataset as an index: references to the bytes of its files, with all labels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import zarr
+
+from xarray_tiffstack.index import ice
+from xarray_tiffstack.index.files import Files, settle
+from xarray_tiffstack.index.pixels import (
+    Limits,
+    chunk_grid,
+    decoded,
+    region_of,
+    sampled_limits,
+    write_coarser,
+)
+from xarray_tiffstack.index.references import DECODE, References, references
+from xarray_tiffstack.index.template import Template
+from xarray_tiffstack.messages import counted, first_lines, one_of
+from xarray_tiffstack.ome_zarr import place
+from xarray_tiffstack.ome_zarr.images import collect
+from xarray_tiffstack.ome_zarr.lock import locked
+from xarray_tiffstack.ome_zarr.plan import Plan
+from xarray_tiffstack.ome_zarr.settings import Options, make_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import xarray as xr
+
+    from xarray_tiffstack.ome_zarr.levels import Method
+    from xarray_tiffstack.ome_zarr.progress import Shown
+
+FEW = 64 * 2**20  # bytes of pixels that are copied without being asked for ...
+SHARE = 10  # ... or a tenth of all
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What an index refers to."""
+
+    index: str
+    """The index."""
+    files: int
+    """Files that it refers to."""
+    references: int
+    """Byte ranges of them."""
+    copied: dict[str, str] = field(default_factory=dict)
+    """Files of which pixels were copied, as they cannot be referred to -> why."""
+    copied_nbytes: int = 0
+    """Size of those pixels, decoded."""
+    nbytes: int = 0
+    """Size of all pixels."""
+    seconds: float = 0
+
+    def __str__(self) -> str:
+        """Say it in a few lines."""
+        lines = [
+            f"{self.index}: {counted(self.references, 'reference')} to "
+            f"{counted(self.files, 'file')}, {self.nbytes / 1e9:.2f} GB, in {self.seconds:.1f} s"
+        ]
+        if self.copied:
+            why = (f"{path}: {reason}" for path, reason in self.copied.items())
+            lines.append(
+                f"copied, of {counted(len(self.copied), 'file')}: "
+                f"{self.copied_nbytes / 1e6:.1f} MB\n{first_lines(why, len(self.copied))}"
+            )
+        return "\n".join(lines)
+
+
+def to_virtual(
+    ds: xr.Dataset,
+    index: str | os.PathLike[str],
+    *,
+    levels: int = 1,
+    copy: bool | Literal["auto"] = "auto",
+    voxel_size: Mapping[str, float] | None = None,
+    method: Method = "mean",
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Shown = "auto",
+) -> Indexed:
+    """Write an index of a Dataset; ``ds.tiffstack.to_virtual`` says what each option means."""
+    started = time.perf_counter()
+    one_of("copy", copy, (True, False, "auto"))
+    target = Path(os.path.abspath(os.path.expanduser(index)))
+    kerchunk = target.suffix in (".json", ".parq", ".parquet")
+    options = Options(
+        levels=levels,
+        voxel_size=voxel_size,
+        method=method,
+        ngff_version="0.4" if kerchunk else "0.5",
+    )
+    collection = collect(ds, voxel_size)
+    plan = Plan(collection, make_settings(collection, options))
+    _check_place(target, plan, kerchunk, overwrite)
+    if kerchunk and levels != 1:
+        raise ValueError(
+            "kerchunk's references hold no pixels: coarser levels need an index of icechunk, "
+            'to_virtual("NAME.icechunk", levels=...)'
+        )
+    if not kerchunk:
+        ice.load()
+    refs = references(plan.variable)
+    nbytes = _check_copies(refs, plan, copy)
+    files = _files_of(refs, collection.source)
+    limits = sampled_limits(plan, refs) if levels == 1 else {}
+    template = Template(plan, refs, files, str(target))
+    with locked(target):
+        if kerchunk:
+            from xarray_tiffstack.index.kerchunk import write
+
+            write(target, template, limits)
+        else:
+            _write(target, template, limits, workers, progress)
+    return Indexed(
+        index=str(index),
+        files=len(refs.files),
+        references=int(refs.referred.sum()),
+        copied=refs.decoded,
+        copied_nbytes=nbytes,
+        nbytes=plan.variable.nbytes,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _check_place(target: Path, plan: Plan, kerchunk: bool, overwrite: bool) -> None:
+    """Refuse a place in the source, or where something is."""
+    there = target.exists()
+    if not there:
+        place.check(target, plan)
+        return
+    place.check_source(target, plan.collection.source, plan.collection.paths)
+    known = target.suffix if kerchunk else ice.is_repository(target)
+    if not known or (target.is_file() != (target.suffix == ".json")):
+        raise FileExistsError(f"{target} is something else than an index: write elsewhere")
+    if not overwrite:
+        raise FileExistsError(
+            f"{target} is there already\nWrite elsewhere, or replace it with overwrite=True "
+            "(--overwrite)."
+        )
+
+
+def _check_copies(refs: References, plan: Plan, copy: bool | Literal["auto"]) -> int:
+    """Refuse to copy more pixels than was allowed; returns their bytes."""
+    count = int((refs.offsets == DECODE).sum())
+    nbytes = count * int(np.prod(refs.chunks)) * plan.itemsize
+    most = max(FEW, plan.variable.nbytes // SHARE)
+    if not count or copy is True or (copy == "auto" and nbytes <= most):
+        return nbytes
+    why = (f"{path}: {reason}" for path, reason in refs.decoded.items())
+    raise ValueError(
+        f"{nbytes / 1e6:.1f} MB of pixels of {counted(len(refs.decoded), 'file')} cannot be "
+        f"referred to:\n{first_lines(why, len(refs.decoded))}\n"
+        "Have the index hold a copy of them with copy=True (--copy all), or convert all of it: "
+        "ds.tiffstack.to_ome_zarr (tiffstack convert)."
+    )
+
+
+def _files_of(refs: References, source: str) -> Files:
+    """Files of the references, below one folder."""
+    folders = {os.path.dirname(path) for path in refs.files}
+    root = os.path.commonpath(folders)
+    source = os.path.abspath(source) if os.path.isdir(source) else root
+    if all(folder == source or folder.startswith(source + os.sep) for folder in folders):
+        root = source
+    names = [os.path.relpath(path, root).replace(os.sep, "/") for path in refs.files]
+    odd = [repr(name) for name in names if not _spelled(name)]
+    if odd:
+        raise ValueError(
+            f"{counted(len(odd), 'name')} cannot be written in an address:\n{first_lines(odd)}\n"
+            "Rename these files, or convert with ds.tiffstack.to_ome_zarr (tiffstack convert)."
+        )
+    found = settle(refs.files)
+    if gone := [path for path, now in zip(refs.files, found, strict=True) if now is None]:
+        raise FileNotFoundError(f"{counted(len(gone), 'file')} vanished:\n{first_lines(gone)}")
+    sizes, times = np.array(found, np.int64).T.copy()
+    return Files(root, tuple(names), sizes, times)
+
+
+def _spelled(name: str) -> bool:
+    """Whether a name is UTF-8, without characters that control something."""
+    return not any(c < " " or "\ud800" <= c <= "\udfff" for c in name)
+
+
+def _write(
+    target: Path, template: Template, limits: Limits, workers: int | None, progress: Shown
+) -> None:
+    """Write an index of icechunk: a new one appears at once, an older one has a commit more."""
+    icechunk, there = ice.load(), target.exists()
+    folder = target if there else place.beside(target, "new")
+    repository = ice.Repository(folder, template.files.root)
+    try:
+        repo = repository.open() if there else repository.create()
+        session = repo.writable_session("main")
+        _fill(icechunk, session.store, template, limits, workers, progress, clear=there)
+        if changed := template.files.changed():
+            raise OSError(
+                f"{counted(len(changed), 'file')} changed meanwhile:\n{first_lines(changed)}\n"
+                "Index again when nothing writes to them."
+            )
+        session.commit(f"{counted(len(template.files.paths), 'file')} of {template.files.root}")
+        repo.save_config()
+        if not there:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.replace(target)
+    finally:
+        if not there:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fill(
+    icechunk: Any,
+    store: Any,
+    template: Template,
+    limits: Limits,
+    workers: int | None,
+    progress: Shown,
+    *,
+    clear: bool,
+) -> None:
+    """Write all of an index to a session."""
+    plan, refs = template.plan, template.refs
+    ice.put(store, template.make(limits), clear)
+    targets, grids = ice.Targets(icechunk, template.files), (refs.which, refs.offsets, refs.counts)
+    for image in plan.images:
+        own = (chunk_grid(plan, image, grid) for grid in grids)
+        targets.refer(store, f"{image.group(0)}/image", *own)
+    for image, at, pixels in decoded(plan, refs):
+        array: Any = zarr.open_array(store, path=f"{image.group(0)}/image", mode="r+")
+        array[region_of(refs, plan, at)] = pixels
+    if len(plan.levels) > 1:
+        found = write_coarser(plan, store, workers, progress)
+        changed = template.describe(dict(found))
+        root = {key: data for key, data in changed.items() if key.endswith("zarr.json")}
+        groups = {f"{image.path}/zarr.json".lstrip("/") for image in plan.images} | {"zarr.json"}
+        ice.put(store, {key: root[key] for key in groups}, clear=False)
