@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,3 +103,36 @@ def test_what_it_does_not_read(tmp_path: Path) -> None:
     assert get_reader(str(tmp_path)) is None
     assert get_reader(str(tmp_path / "notes.txt")) is None
     assert get_reader([str(tmp_path)]) is None
+
+
+def test_view_with_napari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window is left out, and everything else is what the command shows."""
+    from napari.components import ViewerModel
+
+    from xarray_tiffstack.cli import main
+
+    folder, shown = write_acquisition(tmp_path / "raw"), []
+    monkeypatch.setitem(sys.modules, "qtpy", ModuleType("qtpy"))
+    monkeypatch.setattr(sys.modules["qtpy"], "API_NAME", "none", raising=False)
+    monkeypatch.setattr(napari, "run", lambda: None)
+    monkeypatch.setattr(
+        napari, "Viewer", lambda **options: shown.append(ViewerModel(**options)) or shown[-1]
+    )
+    command = ["view", str(folder), "--with", "napari", "--voxel-size", "z=0.4,y=0.1,x=0.1"]
+    assert main([*command, "--layout", "3d"]) == 0
+    (viewer,) = shown
+    assert viewer.dims.ndisplay == 3
+    assert [layer.name for layer in viewer.layers] == ["488 nm", "560 nm", "642 nm"]
+    np.testing.assert_allclose(viewer.layers[0].scale[1:], (0.4, 0.1, 0.1))
+    assert main([*command, "--layout", "4panel"]) == 1
+
+
+def test_without_napari_it_says_what_to_install(tmp_path: Path) -> None:
+    folder = write_acquisition(tmp_path / "raw")
+    code = (
+        "import sys; sys.modules['napari'] = None; from xarray_tiffstack.cli import main; "
+        f"sys.exit(main(['view', {str(folder)!r}, '--with', 'napari']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert 'pip install "napari[all]"' in done.stderr

@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
+from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -26,7 +28,6 @@ from xarray_tiffstack.look.served import Served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # zarr says this of every store of format 3 that is consolidated.
 pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
@@ -167,24 +168,84 @@ def test_a_broken_file_is_an_error_not_zeros(server: Server, large: Path) -> Non
     assert fetch(f"{server.url}/0/image/c/0/0/0/0/0")[0] == 200
 
 
-def test_a_plane_is_read_once(large: Path, opened: list[str]) -> None:
-    served = Served(xr.open_dataset(large, engine="tiffstack"))
-    opened.clear()
-    keys = [f"{level}/image/c/0/0/1/0/0" for level in (0, 1, 0)] + ["0/image/c/0/0/1/1/0"]
-    threads = [threading.Thread(target=served.get, args=(key,)) for key in keys]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(opened) == 1
+def chunk_keys(served: Served, level: int, at: dict[str, int]) -> list[str]:
+    """Keys of the chunks of a level that meet some positions."""
+    found = served.pyramid.levels[level]
+    ranges = [
+        [at[d] // found.factor.get(d, 1) // n] if d in at else range(-(-found.shape[d] // n))
+        for d, n in found.chunk.items()
+    ]
+    return [f"{level}/image/c/{'/'.join(map(str, index))}" for index in product(*ranges)]
+
+
+def bytes_read(served: Served, keys: list[str]) -> int:
+    """Bytes that are read for some chunks, asked for at the same time as by a browser."""
+
+    def rchar() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    served.get("0/image/zarr.json")
+    asking = -rchar() + rchar()
+    before = rchar()
+    with ThreadPoolExecutor(6) as pool:
+        assert None not in list(pool.map(served.get, keys))
+    return rchar() - before - asking
+
+
+counted = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts bytes")
+HEADERS = 2**15  # bytes of the headers of a file, at most
+
+
+@counted
+def test_a_plane_is_read_once(large: Path) -> None:
+    served = Served(opened(large))
+    keys = [key for level in range(4) for key in chunk_keys(served, level, {"stack": 0, "z": 1})]
+    keys = [key for key in keys if key.split("/")[4] == "0"]  # of one channel
+    assert len(keys) == 3 * 2 + 2 + 1 + 1
+    plane = 1101 * 602 * 2
+    assert plane <= bytes_read(served, keys) <= plane + HEADERS
+    assert bytes_read(served, keys) == 0
+
+
+@counted
+def test_a_volume_is_read_once_for_three_sides(tmp_path: Path) -> None:
+    shape = (70, 1024, 300)
+    volume = np.random.default_rng(0).integers(0, 4000, shape, "uint16")
+    tifffile.imwrite(tmp_path / reference_name(0, 0), volume, photometric="minisblack")
+    served = Served(opened(tmp_path), "sides")
+    middle = [{"z": 35}, {"y": 512}, {"x": 150}]
+    keys = [key for at in middle for level in (2, 1) for key in chunk_keys(served, level, at)]
+    assert volume.nbytes <= bytes_read(served, keys) <= volume.nbytes + 4 * HEADERS
+    assert bytes_read(served, keys) == 0
+
+
+@counted
+def test_a_coarse_volume_needs_a_third_of_its_planes(tmp_path: Path) -> None:
+    shape = (201, 300, 260)
+    volume = np.random.default_rng(0).integers(0, 4000, shape, "uint16")
+    tifffile.imwrite(tmp_path / reference_name(0, 0), volume, photometric="minisblack")
+    ds = opened(tmp_path, voxel_size=(0.2, 0.1, 0.1))
+    served = Served(ds, "volume")
+    assert [level.factor["z"] for level in served.pyramid.levels] == [1, 1, 3, 3]
+    keys = chunk_keys(served, 3, {})
+    third = volume.nbytes // 3
+    assert third <= bytes_read(served, keys) <= third + 10 * HEADERS
+    expected = averaged(averaged(averaged(volume[1::3])))
+    with Server(ds, seen="volume") as server:
+        array: Any = zarr.open_array(f"{server.url}/3/image", mode="r")
+        np.testing.assert_array_equal(np.squeeze(array[...]), expected)
+        scales = zarr.open_group(server.url, mode="r").attrs["ome"]["multiscales"][0]["datasets"]
+        scale, shift = (t[t["type"]] for t in scales[3]["coordinateTransformations"])
+        np.testing.assert_allclose(scale[-3:], (0.6, 0.8, 0.8))
+        np.testing.assert_allclose(shift[-3:], (0.2, 0.35, 0.35))  # of the first three the second
 
 
 def test_the_cache_is_bounded(large: Path) -> None:
     plane = 1101 * 602 * 2
-    served = Served(opened(large), cache=2 * plane)
+    served = Served(opened(large), cache=3 * plane)
     for z in range(3):
         assert served.get(f"0/image/c/0/0/{z}/0/0") is not None
-    assert served.cache.held == 2 * plane
+    assert 2 * plane < served.cache.held < 3 * plane  # with the coarser levels
     assert len(served.cache.arrays) == 2
 
 
@@ -228,7 +289,7 @@ def test_elsewhere_than_loopback_there_is_a_secret(large: Path) -> None:
 
 def test_many_chunks_over_one_connection(server: Server) -> None:
     connection = HTTPConnection("127.0.0.1", server.port)
-    for key in ("zarr.json", "0/image/c/0/0/0/0/0", "nothing", "1/image/c/0/0/0/2/0"):
+    for key in ("zarr.json", "0/image/c/0/0/0/0/0", "nothing", "1/image/c/0/0/0/1/0"):
         connection.request("GET", f"/ex6.zarr/{key}")
         answer = connection.getresponse()
         answer.read()

@@ -13,12 +13,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bench.data import Workshop
+from bench.looking import looking
 from bench.measure import CORES, HEAD
 from bench.rows import READING, WRITING
 
 PACKAGES = (
     *("xarray", "dask", "numpy", "pandas", "tifffile", "imagecodecs", "zarr", "tensorstore"),
-    *("bioio", "bioio-tiff-glob", "s3fs", "moto"),
+    *("bioio", "bioio-tiff-glob", "s3fs", "moto", "napari", "neuroglancer"),
 )
 
 
@@ -44,14 +45,14 @@ def main() -> None:
         action="store_true",
         help="reading only, fewer rounds: two minutes",
     )
-    parser.add_argument("--only", default="", help="only the rows of this function of rows.py")
+    parser.add_argument("--only", default="", help="only the rows of this function")
     parser.add_argument("--folder", help="where the data are made (7 GB; a temporary folder)")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # the warnings of the others are not this benchmark's
     print(f"{machine()}\n\n{HEAD}", flush=True)
     with tempfile.TemporaryDirectory(prefix="tiffstack-bench-", dir=args.folder) as folder:
         shop = Workshop(Path(folder), args.quick)
-        for measure in READING if args.quick else READING + WRITING:
+        for measure in (*READING, looking) if args.quick else (*READING, looking, *WRITING):
             if args.only in ("", measure.__name__):
                 begin = time.monotonic()
                 for row in measure(shop):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from xarray_tiffstack.cli.options import add_source, keywords_of, look_at
 from xarray_tiffstack.look.commands import (
     serve_until_interrupted,
+    show_in_napari,
     show_preview,
     view_until_interrupted,
 )
@@ -53,19 +54,26 @@ def _add_preview(commands: Any) -> None:
 def _add_view(commands: Any) -> None:
     view = commands.add_parser(
         "view",
-        help="look at a folder in neuroglancer",
-        description="Look at a folder or a store in neuroglancer, in a browser, until Ctrl-C.",
+        help="look at a folder in a browser, or in napari",
+        description="Look at a folder or a store: with neuroglancer, in a browser, until Ctrl-C; "
+        "or with napari, in its window.",
     )
     add_source(view)
     _add_address(view)
+    view.add_argument("--with", dest="viewer", choices=("neuroglancer", "napari"),
+                      default="neuroglancer", help="default: neuroglancer")  # fmt: skip
     view.add_argument("--layout", choices=("xy", "4panel", "3d"), default="xy",
-                      help="planes, planes from three sides, or the volume")  # fmt: skip
+                      help="planes, planes from three sides, or the volume; napari has no "
+                      "4panel")  # fmt: skip
     view.add_argument("--direction", type=int, choices=(1, -1),
                       help="show a skewed volume upright: which way the stage moved")  # fmt: skip
     view.add_argument("--no-browser", dest="browser", action="store_false",
                       help="print the address, and open no browser")  # fmt: skip
 
     def run_view(args: Namespace) -> int:
+        if args.viewer == "napari":
+            show_in_napari(look_at(args), args.layout, args.direction)
+            return 0
         options = {"host": args.host, "port": args.port, "direction": args.direction}
         view_until_interrupted(look_at(args), args.layout, args.browser, **options)
         return 0

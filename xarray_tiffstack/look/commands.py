@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+    from xarray_tiffstack.look.skew import Direction
     from xarray_tiffstack.look.view import Layout
 
 
@@ -101,6 +102,13 @@ def view_until_interrupted(ds: xr.Dataset, layout: Layout, browser: bool, **opti
         if browser:
             open_in_browser(view.url)
         _forever.wait()
+
+
+def show_in_napari(ds: xr.Dataset, layout: Layout, direction: Direction | None) -> None:
+    """Show a Dataset in napari, until its window is closed."""
+    from xarray_tiffstack.look.napari import start
+
+    start(ds, layout, direction=direction)
 
 
 def ssh_line(*ports: int) -> str:

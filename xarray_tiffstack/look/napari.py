@@ -1,8 +1,8 @@
 """The reader that napari finds: a folder of TIFFs, or a store made of one, as layers.
 
-napari is not imported; ``napari.yaml`` beside this file tells it of `get_reader`. It is given
-xarray's arrays, of which it reads the planes that it shows, and not their dask arrays, of whose
-chunks it would read all.
+``napari.yaml`` beside this file tells napari of `get_reader`; napari is imported to `start` it
+alone. It is given xarray's arrays, of which it reads the planes that it shows, and not their dask
+arrays, of whose chunks it would read all.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ import numpy as np
 import xarray as xr
 
 from xarray_tiffstack.look.facts import SPACE, clock, voxel
-from xarray_tiffstack.look.image import image_of
+from xarray_tiffstack.look.image import image_of, source_of
 from xarray_tiffstack.look.planes import channels_of, limits, read, select
 from xarray_tiffstack.look.skew import affine
 from xarray_tiffstack.look.store import is_store, open_store
+from xarray_tiffstack.messages import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from xarray_tiffstack.look.skew import Direction
+
+INSTALL = 'pip install "napari[all]"'
 
 Layer: TypeAlias = tuple[xr.DataArray, dict[str, Any], str]
 
@@ -56,6 +59,38 @@ def _opened(path: str) -> xr.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # napari asks many readers about a folder
         return xr.open_dataset(path, engine="tiffstack")
+
+
+def start(ds: xr.Dataset, layout: str = "xy", *, direction: Direction | None = None) -> None:
+    """Show a Dataset in napari as its reader would, until the window is closed.
+
+    Parameters
+    ----------
+    ds
+        The Dataset.
+    layout
+        "xy" shows planes, "3d" renders the volume.
+    direction
+        As in `layers`.
+
+    Raises
+    ------
+    ImportError
+        napari, or what it draws windows with, is not installed.
+    ValueError
+        napari has no such layout.
+    """
+    one_of("layout", layout, ("xy", "3d"))
+    try:
+        import napari
+        from qtpy import API_NAME  # noqa: F401 - napari itself fails without one only at the end
+    except ImportError as error:
+        raise ImportError(f"this needs napari with its window: {INSTALL} ({error})") from error
+    found = layers(ds, direction=direction)
+    viewer = napari.Viewer(title=f"napari: {source_of(ds)}", ndisplay=3 if layout == "3d" else 2)
+    for data, about, _ in found:
+        viewer.add_image(data, **about)
+    napari.run()
 
 
 def layers(ds: xr.Dataset, *, direction: Direction | None = None) -> list[Layer]:

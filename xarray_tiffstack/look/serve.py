@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+    from xarray_tiffstack.look.pyramid import Seen
+
 
 class Server:
     """Serves a Dataset until it is closed; a context manager.
@@ -38,6 +40,8 @@ class Server:
         a secret that is drawn anew each time.
     port
         Port; 0 takes a free one.
+    seen
+        What its chunks are made for: "planes", planes from three "sides", or a "volume".
 
     Examples
     --------
@@ -57,9 +61,15 @@ class Server:
     """
 
     def __init__(
-        self, ds: xr.Dataset, name: str = "raw.zarr", *, host: str = "127.0.0.1", port: int = 0
+        self,
+        ds: xr.Dataset,
+        name: str = "raw.zarr",
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        seen: Seen = "planes",
     ) -> None:
-        self.served = Served(ds)
+        self.served = Served(ds, seen)
         self.name = quote(name, safe="")
         self.stores = {name: self.served}
         token = "" if is_loopback(host) else f"{secrets.token_urlsafe(16)}/"
@@ -91,6 +101,8 @@ class Server:
         """End."""
         self.http.shutdown()
         self.http.server_close()
+        for store in self.stores.values():
+            store.close()
 
     def __enter__(self) -> Server:
         """Return itself."""
@@ -116,7 +128,10 @@ class Server:
 
     def ways_in(self) -> str:
         """Say how viewers open it, a line for each."""
-        state = {"layers": [{"name": "image", "type": "image", "source": f"{self.url}/|zarr3:"}]}
+        state = {
+            "layers": [{"name": "image", "type": "image", "source": f"{self.url}/|zarr3:"}],
+            "layout": "xy",
+        }  # the chunks are those of planes
         image = "" if "" in self.served.images else f"/{next(iter(self.served.images))}"
         ways = {
             "neuroglancer": f"https://neuroglancer-demo.appspot.com/#!{quote(json.dumps(state))}",

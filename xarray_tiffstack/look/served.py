@@ -1,7 +1,7 @@
 """A Dataset as the keys of an OME-Zarr store that is nowhere: pixels are read when asked for.
 
-Metadata and labels are made in memory; a chunk is a plane, or a few, read from its file. Levels
-are coarser in y and x alone, so that none needs other planes than those that it shows.
+Metadata and labels are made in memory; pixels are read from the files, each once for all chunks
+and levels that are made of it.
 """
 
 from __future__ import annotations
@@ -11,37 +11,40 @@ import os
 import re
 import threading
 import warnings
-from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import zarr
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
+from xarray_tiffstack.look.held import Cache, FileStates
 from xarray_tiffstack.look.planes import limits, read, select
+from xarray_tiffstack.look.pyramid import pyramid
 from xarray_tiffstack.ome_zarr.images import collect
-from xarray_tiffstack.ome_zarr.levels import halve, level_factors, level_labels
-from xarray_tiffstack.ome_zarr.metadata import collections, image_attributes
+from xarray_tiffstack.ome_zarr.levels import Memory, halve, level_labels
+from xarray_tiffstack.ome_zarr.metadata import collections, image_attributes, spacing
+from xarray_tiffstack.ome_zarr.source import ReadsInto
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
     import xarray as xr
 
+    from xarray_tiffstack.look.held import Place
+    from xarray_tiffstack.look.pyramid import Level, Seen
     from xarray_tiffstack.ome_zarr.images import Image
 
-Place: TypeAlias = dict[str, Any]  # an int or a slice along dimensions
-
 VERSION: Final = "0.5"
-SIDES = (256, 128)  # pixels along y and x of a chunk: at full resolution, and of coarser levels
-SLAB = 4  # planes that are read and averaged at once for coarser levels
-DEPTHS = (1, SLAB, 4 * SLAB)  # planes of a chunk of the first, second and further levels
-CHUNK_PIXELS = 2**16  # a chunk has at least about so many, where planes are small
-CACHE = 2**28  # bytes of planes that are kept
-LARGE = 2**25  # bytes of a plane that is not kept, and of which only a part is read
+CACHE = 2**30  # bytes of pixels that are kept
+LARGE = 2**25  # bytes of a plane that is not kept at full resolution, only the part that is shown
+DESCRIPTION = (
+    "pixels are averaged along y and x; along z, where a level is coarser, each plane is the "
+    "middle one of those that it covers"
+)
 
 
 class ServedError(Exception):
@@ -64,20 +67,27 @@ class Served:
     ----------
     ds
         The Dataset.
+    seen
+        What levels and chunks are made for; see `pyramid`.
     cache
-        Bytes of planes that are kept.
+        Bytes of pixels that are kept.
     """
 
-    def __init__(self, ds: xr.Dataset, *, cache: int = CACHE) -> None:
+    def __init__(self, ds: xr.Dataset, seen: Seen = "planes", *, cache: int = CACHE) -> None:
         self.collection = collect(ds)
         self.image = ds["image"]  # not the collection's, whose byte order may be changed by dask
         self.axes = tuple(self.collection.axes)
         self.sizes = {d: self.image.sizes[d] for d in self.axes}
-        plane = {d: self.sizes[d] for d in ("y", "x")}
-        self.factors = [{"z": 1, **factor} for factor in level_factors(plane, {}, "auto")]
+        self.pyramid = pyramid(self.sizes, spacing(self.collection.ds), seen)
+        self.plane_bytes = self.sizes["y"] * self.sizes["x"] * self.image.dtype.itemsize
+        self.slab = self.pyramid.slab
+        while self.slab > 1 and self.slab * self.plane_bytes > LARGE:
+            self.slab //= 2
         self.images = {image.path: image for image in self.collection.images}
-        self.files = _Files(ds)
-        self.cache = _Cache(cache)
+        self.files = FileStates(ds)
+        self.cache = Cache(cache)
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._memory = Memory()
         self.limits = _limits(ds)
         self._documents: dict[str, Any] = {}
         self._made: set[str] = set()
@@ -91,40 +101,27 @@ class Served:
             self._make(self.images[""])
             self._gather()
 
-    def shape(self, level: int) -> tuple[int, ...]:
-        """Length of each axis of a level."""
-        return tuple(n // self.factors[level].get(d, 1) for d, n in self.sizes.items())
-
-    def chunk(self, level: int) -> tuple[int, ...]:
-        """Extent of a chunk of a level."""
-        shape = dict(zip(self.axes, self.shape(level), strict=True))
-        chunk = dict.fromkeys(self.axes, 1)
-        chunk |= {d: min(shape[d], SIDES[min(level, 1)]) for d in ("y", "x")}
-        if "z" in chunk:
-            depth = max(DEPTHS[min(level, 2)], CHUNK_PIXELS // (chunk["y"] * chunk["x"]))
-            chunk["z"] = min(shape["z"], depth)
-        return tuple(chunk.values())
+    def close(self) -> None:
+        """End its threads; what is being read is not kept."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     # --- metadata and labels ------------------------------------------------------------------
 
     def _make(self, image: Image) -> None:
         """Make groups, labels and empty arrays of one image."""
-        described = image_attributes(
-            self.collection, image, self.factors, VERSION, self.limits, "mean"
-        )
         group = self._root.require_group(image.path) if image.path else self._root
-        group.update_attributes(described)
-        for level, factor in enumerate(self.factors):
-            path = image.group(level)
-            labels = level_labels(self.collection.labels(image), factor)
+        group.update_attributes(self.described(image))
+        for number, level in enumerate(self.pyramid.levels):
+            path = image.group(number)
+            labels = level_labels(self.collection.labels(image), level.factor)
             text = {n: v.astype(object) for n, v in labels.coords.items() if v.dtype.kind in "UT"}
             labels.assign_coords(text).to_zarr(
                 self._root.store, group=path, mode="w", consolidated=False, zarr_format=3
             )
             self._root.create_array(
                 f"{path}/image",
-                shape=self.shape(level),
-                chunks=self.chunk(level),
+                shape=tuple(level.shape.values()),
+                chunks=tuple(level.chunk.values()),
                 dtype=self.collection.dtype.newbyteorder("="),
                 fill_value=0,
                 compressors=None,
@@ -133,6 +130,15 @@ class Served:
             )
             self._gather(path)
         self._made.add(image.path)
+
+    def described(self, image: Image) -> dict[str, Any]:
+        """Attributes of the group of an image."""
+        factors = self.pyramid.factors
+        found = image_attributes(self.collection, image, factors, VERSION, self.limits)
+        if factors[-1].get("z", 1) > 1:
+            (multiscale,) = found["ome"]["multiscales"]
+            multiscale["metadata"] = {"description": DESCRIPTION}
+        return found
 
     def _gather(self, path: str | None = None) -> None:
         """Put all metadata below a group into it: over HTTP nothing can be listed."""
@@ -180,30 +186,30 @@ class Served:
         place = self._place(image, int(at[1]), [int(i) for i in at[2].split("/")[1:]])
         return None if place is None else self.files.tag(place)
 
-    def _place(self, image: Image, level: int, index: Sequence[int]) -> Place | None:
+    def _place(self, image: Image, number: int, index: Sequence[int]) -> Place | None:
         """Say where a chunk lies in the image, at full resolution; None if beyond its end."""
-        if level >= len(self.factors) or len(index) != len(self.axes):
+        if number >= len(self.pyramid.levels) or len(index) != len(self.axes):
             return None
-        shape, chunk = self.shape(level), self.chunk(level)
-        if any(i * n >= length for i, n, length in zip(index, chunk, shape, strict=True)):
-            return None
+        level = self.pyramid.levels[number]
         place: Place = dict(image.at)
-        for dim, i, n, length in zip(self.axes, index, chunk, shape, strict=True):
-            by = self.factors[level].get(dim, 1)
+        for dim, i in zip(self.axes, index, strict=True):
+            n, length, by = level.chunk[dim], level.shape[dim], level.factor.get(dim, 1)
+            if i * n >= length:
+                return None
             place[dim] = slice(i * n * by, min((i + 1) * n, length) * by)
         return place
 
-    def _chunk(self, image: Image, level: int, index: Sequence[int]) -> Answer | None:
-        """Read a chunk, and make it coarser; None where there is no file."""
-        place = self._place(image, level, index)
+    def _chunk(self, image: Image, number: int, index: Sequence[int]) -> Answer | None:
+        """Read a chunk; None where there is no file."""
+        place = self._place(image, number, index)
         if place is None or not self.files.any(place):
             return None
         tag = self.files.tag(place)
         try:
-            pixels = self._coarse(place, level) if level else self._fine(place, tag)
+            pixels = self._pixels(place, number)
         except (OSError, ValueError, RuntimeError) as error:
             raise ServedError(str(error)) from error
-        full = self.chunk(level)
+        full = tuple(self.pyramid.levels[number].chunk.values())
         if pixels.shape != full:
             padded = np.zeros(full, pixels.dtype)
             padded[tuple(map(slice, pixels.shape))] = pixels
@@ -211,113 +217,67 @@ class Served:
         little = pixels.dtype.newbyteorder("<")
         return Answer(np.ascontiguousarray(pixels, little).tobytes(), tag)
 
-    def _fine(self, place: Place, tag: str) -> np.ndarray:
-        """Read part of the image at full resolution; its planes are kept, unless they are large."""
-        if self.sizes["y"] * self.sizes["x"] * self.image.dtype.itemsize > LARGE:
+    def _pixels(self, place: Place, number: int) -> np.ndarray:
+        """Read part of a level, from slabs of a few planes that are read once for all."""
+        level = self.pyramid.levels[number]
+        if number == 0 and self.plane_bytes > LARGE:
             return self._compute(place)
+        slabs = list(self._slabs(place, level))
+        each = self._pool.map if len(slabs) > 1 else map
+        found = each(partial(self._slab, number=number), slabs)
+        within = [slice(*(n // level.factor[d] for n in (place[d].start, place[d].stop)))
+                  for d in "yx"]  # fmt: skip
+        parts = [pixels[..., within[0], within[1]] for pixels in found]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, self.axes.index("z"))
+
+    def _slabs(self, place: Place, level: Level) -> Iterator[Place]:
+        """List the planes that part of a level is made of, a few at once."""
         whole = {**place, "y": slice(None), "x": slice(None)}
-        (planes,) = self.cache.get(_key(whole, 0, tag), lambda: (self._compute(whole),))
-        return planes[..., place["y"], place["x"]]
+        if "z" not in place:
+            yield whole
+            return
+        first, end, by = place["z"].start, place["z"].stop, level.step
+        for start in range(first, end, self.slab * by):
+            stop = min(start + self.slab * by, end)
+            yield {**whole, "z": slice(start + by // 2, stop, by)}
 
-    def _coarse(self, place: Place, level: int) -> np.ndarray:
-        """Make part of a coarser level, from slabs of a few planes that are read once for all."""
-        by = self.factors[level]
-        within = tuple(slice(*(n // by[d] for n in (place[d].start, place[d].stop))) for d in "yx")
-        slabs = []
-        for start in range(*_bounds(place.get("z")), SLAB):
-            slab = {**place, "y": slice(None), "x": slice(None)}
-            if "z" in place:
-                slab["z"] = slice(start, min(start + SLAB, place["z"].stop))
-            key = _key(slab, 1, self.files.tag(slab))
-            levels = self.cache.get(key, partial(self._levels, slab))
-            slabs.append(levels[level - 1][..., within[0], within[1]])
-        return slabs[0] if len(slabs) == 1 else np.concatenate(slabs, self.axes.index("z"))
+    def _slab(self, slab: Place, number: int) -> np.ndarray:
+        """Read some planes at a level, which makes the others that need the same planes."""
+        levels = self.pyramid.levels
+        made = [i for i, level in enumerate(levels) if level.step == levels[number].step]
+        if self.pyramid.seen != "planes" or self.plane_bytes > LARGE:  # too much to keep it all
+            made = [i for i in made if i] if number else [0]
+        key = f"{made} {sorted(slab.items(), key=str)} {self.files.tag(slab)}"
+        return self.cache.get(key, partial(self._made_of, slab, made))[made.index(number)]
 
-    def _levels(self, slab: Place) -> tuple[np.ndarray, ...]:
-        """Read some planes, and make all coarser levels of them."""
-        levels = [self._compute(slab)]
-        for _ in self.factors[1:]:
-            shape = levels[-1].shape
-            halved = [i for i in (len(shape) - 2, len(shape) - 1) if shape[i] > 1]
-            out = [n // 2 if i in halved else n for i, n in enumerate(shape)]
-            levels.append(halve(levels[-1], halved, np.empty(out, levels[-1].dtype)))
-        return tuple(levels[1:])
+    def _made_of(self, slab: Place, made: Sequence[int]) -> tuple[np.ndarray, ...]:
+        """Read some planes, and average their pixels for some levels."""
+        level = self._compute(slab) if 0 in made else self._lent(slab)
+        found = [level] if 0 in made else []
+        for number in range(1, made[-1] + 1):
+            halved = [i for i in (level.ndim - 2, level.ndim - 1) if level.shape[i] > 1]
+            out = [n // 2 if i in halved else n for i, n in enumerate(level.shape)]
+            level = halve(level, halved, np.empty(out, level.dtype))
+            if number in made:
+                found.append(level)
+        return tuple(found)
 
     def _compute(self, place: Place) -> np.ndarray:
-        part = self.image.isel(place, missing_dims="ignore").transpose(*self.axes)
-        return np.asarray(part.compute(scheduler="synchronous").values)
+        part = self._part(place)
+        options: Any = {"scheduler": "synchronous"} if part.chunks else {}
+        return np.asarray(part.compute(**options).values)
 
+    def _lent(self, place: Place) -> np.ndarray:
+        """Read pixels into memory that this thread uses again for the next ones."""
+        part = self._part(place)
+        if isinstance(part, ReadsInto):
+            pixels = part.read_into(self._memory.array([part.nbytes], np.dtype(np.uint8)))
+            if pixels is not None:
+                return pixels
+        return self._compute(place)
 
-def _key(place: Place, level: int, tag: str) -> str:
-    return f"{level} {sorted(place.items(), key=str)} {tag}"
-
-
-def _bounds(along: slice | None) -> tuple[int, int]:
-    return (0, 1) if along is None else (along.start, along.stop)
-
-
-class _Files:
-    """The file of each slot, and whether it has changed."""
-
-    def __init__(self, ds: xr.Dataset) -> None:
-        self.known = "path" in ds.coords
-        self.dims: tuple[Any, ...] = ()
-        self.paths = np.zeros(0, object)
-        if self.known:
-            self.dims = ds["path"].dims
-            self.paths = ds["path"].values.astype(object)
-            if "present" in ds.coords:
-                present = ds["present"].transpose(*self.dims).values
-                self.paths = np.where(present == True, self.paths, "")  # noqa: E712 - or NaN
-
-    def of(self, place: Place) -> list[str]:
-        """List the files of a part of the image."""
-        taken = self.paths[tuple(place.get(d, slice(None)) for d in self.dims)]
-        return [p for p in np.ravel(taken) if isinstance(p, str) and p]
-
-    def any(self, place: Place) -> bool:
-        """Whether a part of the image has any file, as far as the Dataset knows them."""
-        return not self.known or bool(self.of(place))
-
-    def tag(self, place: Place) -> str:
-        """Sum up the state of the files of a part of the image."""
-        states = []
-        for path in self.of(place):
-            try:
-                state = os.stat(path)
-                states.append((path, state.st_size, state.st_mtime_ns))
-            except OSError:
-                states.append((path, -1, 0))
-        return hashlib.blake2b(repr(states).encode(), digest_size=16).hexdigest()
-
-
-class _Cache:
-    """Arrays by key, the last used ones up to a number of bytes; each is made once."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.held = limit, 0
-        self.arrays: OrderedDict[str, tuple[np.ndarray, ...]] = OrderedDict()
-        self.lock = threading.Lock()
-        self.making: dict[str, threading.Lock] = {}
-
-    def get(self, key: str, make: Callable[[], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-        """Find arrays, or make them; who asks for the same meanwhile waits for it."""
-        with self.lock:
-            own = self.making.setdefault(key, threading.Lock())
-        with own:
-            with self.lock:
-                if key in self.arrays:
-                    self.arrays.move_to_end(key)
-                    return self.arrays[key]
-            arrays = make()
-            with self.lock:
-                self.arrays[key] = arrays
-                self.held += sum(array.nbytes for array in arrays)
-                while self.held > self.limit and len(self.arrays) > 1:
-                    _, old = self.arrays.popitem(last=False)
-                    self.held -= sum(array.nbytes for array in old)
-                self.making.pop(key, None)
-            return arrays
+    def _part(self, place: Place) -> xr.Variable:
+        return self.image.variable.isel(place, missing_dims="ignore").transpose(*self.axes)
 
 
 def _limits(ds: xr.Dataset) -> dict[int, tuple[float, float]]:

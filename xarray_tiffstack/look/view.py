@@ -15,25 +15,28 @@ from xarray_tiffstack.look.serve import Server
 from xarray_tiffstack.look.served import Served
 from xarray_tiffstack.look.skew import affine
 from xarray_tiffstack.messages import one_of
-from xarray_tiffstack.ome_zarr.metadata import image_attributes
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from xarray_tiffstack.look.pyramid import Seen
     from xarray_tiffstack.look.skew import Direction
 
 Layout: TypeAlias = Literal["xy", "4panel", "3d"]
 
+SEEN: dict[Layout, Seen] = {"xy": "planes", "4panel": "sides", "3d": "volume"}
 INSTALL = 'pip install "xarray-tiffstack[view]"'
 SCREEN = 800  # pixels of a window that an image fits into at first
 PER_UNIT = {"nanometer": (1e-9, "m"), "micrometer": (1e-6, "m"), "millimeter": (1e-3, "m"),
             "millisecond": (1e-3, "s"), "second": (1.0, "s"), "minute": (60.0, "s"),
             "hour": (3600.0, "s")}  # fmt: skip
+TILTED = (0.34, 0.14, 0.05, 0.93)  # a volume is seen from above, a little from the side
 COLOURED = """#uicontrol invlerp contrast
 #uicontrol vec3 colour color(default="#{colour}")
 void main() {{
   float v = contrast();
-  if (VOLUME_RENDERING) emitRGBA(vec4(colour * v, v)); else emitRGB(colour * v);
+  if (VOLUME_RENDERING) {{ emitIntensity(v); emitRGBA(vec4(colour * v, v)); }}
+  else emitRGB(colour * v);
 }}
 """
 HATCHED = """#uicontrol vec3 colour color(default="#{colour}")
@@ -151,7 +154,7 @@ class View:
         except ImportError as error:
             raise ImportError(f"view needs neuroglancer: {INSTALL}") from error
         self.matrix = None if direction is None else affine(ds, direction)
-        self.server = Server(ds, host=host, port=port)
+        self.server = Server(ds, host=host, port=port, seen=SEEN[layout])
         served = self.server.served
         image = next(iter(served.images))
         part = ds.isel(served.images[image].at)
@@ -163,6 +166,7 @@ class View:
         with self.viewer.txn() as state:
             self._show(state, neuroglancer, image, missing, layout)
             state.layout = layout
+            state.projection_orientation = TILTED
         self.url = str(self.viewer)
 
     def _show(
@@ -170,9 +174,7 @@ class View:
     ) -> None:
         """Set axes, position and layers."""
         served = self.server.served
-        described = image_attributes(
-            served.collection, served.images[path], served.factors, "0.5", served.limits, "mean"
-        )["ome"]
+        described = served.described(served.images[path])["ome"]
         frame = _Frame(described["multiscales"][0], served.sizes, self.matrix)
         frame.place(state, ng, SCREEN if layout != "4panel" else SCREEN / 2)
         source = frame.source(ng, f"{self.server.url}/{path}{'/' if path else ''}|zarr3:")
@@ -188,7 +190,7 @@ class View:
                 local_position=[i] if frame.has_channels else [],
                 blend="additive",
                 opacity=1,
-                volume_rendering_mode="on" if layout == "3d" else "off",
+                volume_rendering_mode="max" if layout == "3d" else "off",
             )
         for i, channel in enumerate(channels):
             if missing is None or not _has(missing, i):
