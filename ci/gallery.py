@@ -35,7 +35,7 @@ def keep_pictures(page: Path) -> None:
             kept.parent.mkdir(exist_ok=True)
             with Image.open(folder / name) as picture:
                 picture.convert("RGB").quantize(COLOURS).save(kept, optimize=True)
-            print(f"{kept.relative_to(ROOT)}: {kept.stat().st_size / 1000:.0f} kB")
+            print(f"docs/images/gallery/{name}: {kept.stat().st_size / 1000:.0f} kB")
         os.chdir(ROOT)
 
 
