@@ -1,5 +1,7 @@
 """Every block of the README and of docs/ is run, and what it shows is what comes out.
 
+A page of the gallery also writes the pictures that it shows; `ci/gallery.py` keeps them.
+
 ```python            doctest examples, or a script without prompts
 ```console           "$ command" lines, each with its output
 ```sh                commands
@@ -15,6 +17,7 @@ import doctest
 import os
 import re
 import subprocess
+import sys
 import sysconfig
 import warnings
 from pathlib import Path
@@ -30,7 +33,9 @@ from xarray_tiffstack import load_conventions
 from xarray_tiffstack.demo import write_acquisition
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *GALLERY]
+PICTURE = re.compile(r"!\[[^\]]*\]\((\.\./images/gallery/(\w+\.png))\)")
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -48,6 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     The 597 files of the reference are links to one, which is sparse and takes no disk.
     """
+    monkeypatch.setenv("MPLBACKEND", "agg")  # no window
     write_acquisition(tmp_path / "raw")
     stack = tmp_path / "stack.tif"
     tifffile.imwrite(
@@ -61,14 +67,39 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def named(page: Path) -> str:
+    """Name of a test: where the page lies below docs/."""
+    return "/".join(page.parts[-2:] if page in GALLERY else page.parts[-1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_page(page: Path, folder: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for module in re.findall(r"<!-- needs (\w+) -->", text):
+    for module in needs(page):
         warnings.simplefilter("ignore", DeprecationWarning)  # in others' packages
         pytest.importorskip(module)
-    prose = FENCE.sub("", text)
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     assert not re.search(r"```|\n\n {4,}\S", prose), f"{page.name}: code outside a fence"
+    run_page(page, folder)
+    if page in GALLERY and page.name != "index.md":
+        assert pictures(page), "a page of the gallery shows a picture"
+        for name in pictures(page):
+            assert (folder / name).is_file(), f"{page.name} shows {name}, and does not draw it"
+
+
+def needs(page: Path) -> list[str]:
+    """Modules that a page imports, and that are no dependency."""
+    return re.findall(r"<!-- needs (\w+) -->", page.read_text(encoding="utf-8"))
+
+
+def pictures(page: Path) -> dict[str, Path]:
+    """Give the pictures that a page of the gallery shows: as its code calls them, and the file."""
+    found = PICTURE.findall(page.read_text(encoding="utf-8"))
+    return {name: page.parent / target for target, name in found}
+
+
+def run_page(page: Path, folder: Path) -> None:
+    """Run the blocks of a page in order, in `folder`, which is the working directory."""
+    text = page.read_text(encoding="utf-8")
     variables: dict[str, Any] = {"__name__": "__main__"}
     for fence in FENCE.finditer(text):
         kind, block = fence.groups()
@@ -91,15 +122,29 @@ def test_page(page: Path, folder: Path) -> None:
             check_conventions(folder / "names.toml", where)
         else:
             assert kind == "text", f"{where}: a block of {kind or 'no'} kind cannot be tested"
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for target, _, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)(#([^)\s]+))?\)", text):
         there = page.parent / target if target else page
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+def test_the_gallery_is_complete() -> None:
+    """Each page is in the list of pages and on the site; each picture is small, and shown."""
+    index = (ROOT / "docs" / "gallery" / "index.md").read_text(encoding="utf-8")
+    site = (ROOT / "ci" / "site.yml").read_text(encoding="utf-8")
+    for page in GALLERY:
+        assert page.name == "index.md" or f"]({page.name})" in index, page.name
+        assert f"docs/gallery/{page.name}\n" in site, page.name
+    kept = {*(ROOT / "docs" / "images" / "gallery").glob("*.png")}
+    assert kept == {path.resolve() for page in GALLERY for path in pictures(page).values()}
+    assert {path.name for path in kept if path.stat().st_size > 80_000} == set()
 
 
 def anchors(page: Path) -> set[str]:
