@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -467,6 +468,15 @@ def test_names_need_no_care(tmp_path: Path) -> None:
     (tmp_path / "raw é +&").rename(tmp_path / "raw #1")
     with pytest.raises(ValueError, match=r"for # in its name: rename the folder"):
         open_index(index, tmp_path / "raw #1")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_names_that_no_address_can_hold_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "raw" / "cell_t0.tif", 0)
+    os.rename(tmp_path / "raw" / "cell_t0.tif", os.fsencode(tmp_path) + b"/raw/cell_\xff_t0.tif")
+    ds = opened(tmp_path / "raw", pattern="cell_{odd}_t{t:d}.tif")
+    with pytest.raises(ValueError, match=r"1 name cannot(.*\n)*.*Rename"):
+        ds.tiffstack.to_virtual(tmp_path / "raw.icechunk")
 
 
 # --- the command ------------------------------------------------------------------------------

@@ -40,6 +40,21 @@ def ours(folder: Path, **keywords: object) -> xr.DataArray:
     return xr.open_dataset(folder, engine="tiffstack", **keywords).image
 
 
+def indexed(image: xr.DataArray, place: Path) -> None:
+    """Index with this project, in place of what is there."""
+    shutil.rmtree(place, ignore_errors=True)
+    image.tiffstack.to_virtual(place)
+
+
+def index_reader(place: Path) -> Callable[[int, int, int], np.ndarray]:
+    """Read planes of an index by zarr."""
+    from xarray_tiffstack import open_index
+
+    tree = xr.open_datatree(open_index(place), engine="zarr")
+    image = tree["0"].image
+    return lambda c, stack, z: image.isel(channel=c, stack=stack, z=z).to_numpy()
+
+
 # --- the peers, each as its own documentation says ------------------------------------------
 
 

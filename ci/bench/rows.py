@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from functools import cache, partial
-from itertools import count
+from importlib.util import find_spec
+from itertools import count, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -308,6 +309,49 @@ def convert_planes(shop: Workshop) -> Iterator[Row]:
     )
 
 
+def index(shop: Workshop) -> Iterator[Row]:
+    """Index stacks and single planes, and read planes from the index of the stacks."""
+    if find_spec("icechunk") is None:
+        yield Row("index files of 316 MB", "no icechunk")
+        return
+    place, many = shop.memory / "index.icechunk", shop.sized(100_000, 10_000, 60)
+    image, planes = peers.ours(shop.reference), peers.ours(shop.planes(many, (64, 64)))
+    made = Race({OURS: partial(peers.indexed, image, place)}, shop.rounds(5))
+    yield Row(
+        f"index {image[..., 0, 0].size:,} planes in {image[..., 0, 0, 0].size} files of 316 MB",
+        f"{spell(made.seconds())}, {_size(place) / 1e6:.1f} MB",
+        made,
+        "2 s",
+        made.seconds() <= 2,
+    )
+    found, rng = peers.index_reader(place), np.random.default_rng(0)
+    at = [[*map(rng.integers, image.shape[:3])] for _ in range(64)]
+    ours, theirs = (cycle(at) for _ in range(2))
+    race = Race(
+        {
+            "from the index": lambda: found(*next(theirs)),
+            OURS: lambda: image[tuple(next(ours))].compute(),
+        },
+        shop.rounds(31),
+    )
+    yield Row(
+        "one plane from an index",
+        spell(race.seconds("from the index")),
+        race,
+        "1.5x of the folder itself",
+        race.ratio("from the index") <= 1.5,
+    )
+    peers.emptied(str(place))
+    made = Race({OURS: partial(peers.indexed, planes, place)}, 1 if shop.quick else 3)
+    yield Row(
+        f"index {many:,} files of one plane",
+        f"{spell(made.seconds())}, {_size(place) / 1e6:.1f} MB",
+        target="10 s",
+        reached=made.seconds() <= 10,
+    )
+    peers.emptied(str(place))
+
+
 def choices(shop: Workshop) -> Iterator[Row]:
     """Compare codecs, chunks and shards: writing, and what reading then costs."""
     from zarr.codecs import BloscCodec, ZstdCodec
@@ -348,5 +392,5 @@ READING: tuple[Callable[[Workshop], Iterator[Row]], ...] = (
     *(open_files, one_plane, selections, full_pass, compressed, small_files),
 )
 WRITING: tuple[Callable[[Workshop], Iterator[Row]], ...] = (
-    *(convert, convert_to_disk, convert_to_s3, convert_many, convert_planes, choices),
+    *(convert, convert_to_disk, convert_to_s3, convert_many, convert_planes, index, choices),
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
-from zarr.core.buffer import default_buffer_prototype
+from zarr.buffer.cpu import Buffer
 
 from xarray_tiffstack.index.files import whole_second
 
@@ -79,13 +79,11 @@ def is_repository(path: Path) -> bool:
 
 def put(store: Any, made: Mapping[str, bytes], clear: bool) -> None:
     """Write keys to a session."""
-    prototype = default_buffer_prototype()
-
     async def write() -> None:
         if clear:
             await store.clear()
         for key, data in made.items():
-            await store.set(key, prototype.buffer.from_bytes(data))
+            await store.set(key, Buffer.from_bytes(data))
 
     with ThreadPoolExecutor(1) as pool:  # a notebook has a loop of its own in this thread
         pool.submit(asyncio.run, write()).result()

@@ -18,12 +18,12 @@ from xarray_tiffstack.ome_zarr.store import Store
 from xarray_tiffstack.ome_zarr.writer import Levels, Writer, display_limits, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from xarray_tiffstack.index.references import References
     from xarray_tiffstack.ome_zarr.images import Image
     from xarray_tiffstack.ome_zarr.pixels import Pixels, Slices
-    from xarray_tiffstack.ome_zarr.plan import Plan
+    from xarray_tiffstack.ome_zarr.plan import Block, Plan
     from xarray_tiffstack.ome_zarr.progress import Shown
 
 SAMPLE = 100_000  # pixels of a plane, about, that display limits are read off
@@ -107,21 +107,22 @@ class _Coarser(Arrays):
         return pixels if place[1] else _Referred(pixels)
 
 
-def _journal(plan: Plan) -> Journal:
-    """Make a journal in memory: an index is committed as one, or not at all."""
-    memory = zarr.storage.MemoryStore()
-    for step, grid in enumerate(plan.grids):
-        entries = len(FIELDS) + len(plan.passes[step].writes)
-        shape = (len(plan.images), *grid, entries)
-        zarr.create_array(memory, name=path_of(step), shape=shape, dtype="f8", fill_value=np.nan)
-    shape = (len(plan.images), *plan.grids[0])
-    zarr.create_array(memory, name=REASONS, shape=shape, dtype=str, fill_value="")
-    return Journal(plan, memory, "r+")
+class _Memory(Journal):
+    """A journal in memory: an index is committed as one, or not at all."""
+
+    def __init__(self, plan: Plan) -> None:
+        memory = zarr.storage.MemoryStore()
+        for step, grid in enumerate(plan.grids):
+            shape = (len(plan.images), *grid, len(FIELDS) + len(plan.passes[step].writes))
+            zarr.create_array(memory, name=path_of(step), shape=shape, dtype="f8")
+        super().__init__(plan, memory, "r+")
+
+    def note(self, block: Block, entry: Sequence[float], broken: Any = ()) -> None:
+        """Note that a block is finished; what was broken ends the work."""
+        super().note(block, entry, {})
 
 
-def write_coarser(
-    plan: Plan, target: Any, workers: int | None, progress: Shown
-) -> Mapping[int, tuple[float, float]]:
+def write_coarser(plan: Plan, target: Any, workers: int | None, progress: Shown) -> Limits:
     """Make the coarser levels as a conversion does; returns display limits.
 
     Raises
@@ -130,12 +131,9 @@ def write_coarser(
         A file cannot be read.
     """
     store = Store(plan, target, "zarr", workers)
-    store.journal = _journal(plan)
-    store.source = Source(plan)
-    store.levels = Levels(plan, store.source, _Coarser(plan, target, "zarr", workers))
-    store.writer = Writer(store.levels, store.journal, target)
+    levels = Levels(plan, Source(plan), _Coarser(plan, target, "zarr", workers))
+    store.writer = Writer(levels, _Memory(plan), target)
     total = sum(map(plan.nbytes, plan.blocks))
-    # Threads of this process: a session of icechunk is written to by one process.
     with (
         bar("indexed", total, progress) as advance,
         pool_of(None, workers or PROCESSORS, target) as pool,
@@ -145,7 +143,7 @@ def write_coarser(
             advance(plan.nbytes(block))
             for failure in broken.values():
                 raise OSError(
-                    f"{failure.path}: {failure.error}; coarser levels need every file: opened "
-                    'with validate="headers" it is a missing slot, or index with levels=1'
+                    f"{failure.path}: {failure.error}; coarser levels need every file: opened with "
+                    'validate="headers" it is a missing slot, or index with levels=1'
                 )
-    return store.limits(store.journal.read()[0])
+    return store.limits(store.writer.journal.read()[0])

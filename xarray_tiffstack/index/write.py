@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.levels import Method
     from xarray_tiffstack.ome_zarr.progress import Shown
 
+ODD = re.compile("[\0-\x1f\ud800-\udfff]")  # what controls something, and is no UTF-8
 FEW = 64 * 2**20  # bytes of pixels that are copied without being asked for ...
 SHARE = 10  # ... or a tenth of all
 
@@ -172,8 +174,9 @@ def _files_of(refs: References, source: str) -> Files:
     source = os.path.abspath(source) if os.path.isdir(source) else root
     if all(folder == source or folder.startswith(source + os.sep) for folder in folders):
         root = source
-    names = [os.path.relpath(path, root).replace(os.sep, "/") for path in refs.files]
-    odd = [repr(name) for name in names if not _spelled(name)]
+    start = len(root.rstrip(os.sep)) + 1
+    names = [path[start:].replace(os.sep, "/") for path in refs.files]
+    odd = [repr(name) for name in names if ODD.search(name)]
     if odd:
         raise ValueError(
             f"{counted(len(odd), 'name')} cannot be written in an address:\n{first_lines(odd)}\n"
@@ -184,11 +187,6 @@ def _files_of(refs: References, source: str) -> Files:
         raise FileNotFoundError(f"{counted(len(gone), 'file')} vanished:\n{first_lines(gone)}")
     sizes, times = np.array(found, np.int64).T.copy()
     return Files(root, tuple(names), sizes, times)
-
-
-def _spelled(name: str) -> bool:
-    """Whether a name is UTF-8, without characters that control something."""
-    return not any(c < " " or "\ud800" <= c <= "\udfff" for c in name)
 
 
 def _write(
