@@ -48,7 +48,12 @@ class Slabs:
         self.slabs = list(self._cut([steps.get(dim, 0) for dim in record.dims]))
         lengths = [math.prod(s.stop - s.start for s in slab) for slab in self.slabs]
         self.starts = np.cumsum([0, *lengths])
-        self.most = max(1, SLABS // max(1, max(lengths, default=0) * self.dtype.itemsize))
+        largest = max(1, max(lengths, default=0) * self.dtype.itemsize)
+        found = record.anatomy  # whose first pixels, and pages, are in the order of the file
+        in_order = bool(
+            (np.diff(found.runs[:, 2]) > 0).all() & (np.diff(found.pieces[:, 3]) >= 0).all()
+        )
+        self.most = 1 if in_order else max(1, SLABS // largest)
         self._held: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def _cut(self, steps: Sequence[int]) -> Iterator[tuple[slice, ...]]:
@@ -87,12 +92,14 @@ class Slabs:
         inner = [dim for dim in self.record.dims if dim in self.axes]
         outer = [dim for dim in self.axes if dim not in inner]
         order = [self.axes.index(dim) for dim in (*outer, *inner)]
-        line = np.array(found.transpose(order), self.dtype, order="C", copy=True).reshape(-1)
+        # Where one slab is held, its memory may be that of the next one.
+        copy = True if self.most > 1 else None
+        line = np.array(found.transpose(order), self.dtype, order="C", copy=copy).reshape(-1)
         self._held[number] = line
         return line
 
     def parts(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Pixels from a first to a past last one, slab by slab."""
+        """Pixels from a first to a past last one, slab by slab; gone when the next one is asked."""
         number = int(np.searchsorted(self.starts, start, "right")) - 1
         while start < stop:
             begin, end = int(self.starts[number]), int(self.starts[number + 1])
@@ -102,7 +109,8 @@ class Slabs:
     def page(self, number: int, shape: Sequence[int]) -> np.ndarray:
         """Pixels of one page."""
         size = math.prod(shape)
-        return np.concatenate(list(self.parts(number * size, (number + 1) * size))).reshape(shape)
+        parts = self.parts(number * size, (number + 1) * size)
+        return np.concatenate([part.copy() for part in parts]).reshape(shape)
 
 
 def rebuilt(record: Record, entry: Entry, begin: int, slabs: Slabs | None) -> Iterator[Any]:
