@@ -12,6 +12,7 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bench.back import BACK
 from bench.data import Workshop
 from bench.measure import CORES, HEAD
 from bench.rows import READING, WRITING
@@ -44,14 +45,14 @@ def main() -> None:
         action="store_true",
         help="reading only, fewer rounds: two minutes",
     )
-    parser.add_argument("--only", default="", help="only the rows of this function of rows.py")
+    parser.add_argument("--only", default="", help="only the rows of this function")
     parser.add_argument("--folder", help="where the data are made (7 GB; a temporary folder)")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # the warnings of the others are not this benchmark's
     print(f"{machine()}\n\n{HEAD}", flush=True)
     with tempfile.TemporaryDirectory(prefix="tiffstack-bench-", dir=args.folder) as folder:
         shop = Workshop(Path(folder), args.quick)
-        for measure in READING if args.quick else READING + WRITING:
+        for measure in READING if args.quick else READING + WRITING + BACK:
             if args.only in ("", measure.__name__):
                 begin = time.monotonic()
                 for row in measure(shop):
