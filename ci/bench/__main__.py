@@ -12,6 +12,7 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bench.back import BACK
 from bench.data import Workshop
 from bench.looking import looking
 from bench.measure import CORES, HEAD
@@ -52,7 +53,8 @@ def main() -> None:
     print(f"{machine()}\n\n{HEAD}", flush=True)
     with tempfile.TemporaryDirectory(prefix="tiffstack-bench-", dir=args.folder) as folder:
         shop = Workshop(Path(folder), args.quick)
-        for measure in (*READING, looking) if args.quick else (*READING, looking, *WRITING):
+        reading = (*READING, looking)
+        for measure in reading if args.quick else (*reading, *WRITING, *BACK):
             if args.only in ("", measure.__name__):
                 begin = time.monotonic()
                 for row in measure(shop):
