@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bench.data import Workshop
+from bench.machines import MACHINES
 from bench.measure import CORES, HEAD
 from bench.rows import READING, WRITING
 
@@ -51,7 +52,7 @@ def main() -> None:
     print(f"{machine()}\n\n{HEAD}", flush=True)
     with tempfile.TemporaryDirectory(prefix="tiffstack-bench-", dir=args.folder) as folder:
         shop = Workshop(Path(folder), args.quick)
-        for measure in READING if args.quick else READING + WRITING:
+        for measure in READING if args.quick else READING + WRITING + MACHINES:
             if args.only in ("", measure.__name__):
                 begin = time.monotonic()
                 for row in measure(shop):
