@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.back import BACK
 from bench.data import Workshop
 from bench.looking import looking
+from bench.machines import MACHINES
 from bench.measure import CORES, HEAD
 from bench.rows import READING, WRITING
 
@@ -54,7 +55,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tiffstack-bench-", dir=args.folder) as folder:
         shop = Workshop(Path(folder), args.quick)
         reading = (*READING, looking)
-        for measure in reading if args.quick else (*reading, *WRITING, *BACK):
+        writing = (*WRITING, *MACHINES, *BACK)
+        for measure in reading if args.quick else reading + writing:
             if args.only in ("", measure.__name__):
                 begin = time.monotonic()
                 for row in measure(shop):

@@ -16,7 +16,7 @@ from concurrent.futures import (
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 from zarr.storage import MemoryStore
@@ -35,6 +35,7 @@ Given: TypeAlias = "Executor | Callable[[], Executor] | Any | None"
 
 PROCESSORS = getattr(os, "process_cpu_count", os.cpu_count)() or 1
 FEW = 16  # tasks in hand while nobody knows how many workers there are
+CHECK = 5.0  # seconds between looks whether anything can still come back
 TRIES = 3  # how often a task may end with its worker
 RESUMES = "What is complete stays there; the same call resumes from it."
 
@@ -52,6 +53,8 @@ class Pool:
         Whether its workers are threads of this process.
     cancels
         Whether it says of a task if that still can be cancelled.
+    alive
+        Whether what is being done can still end: a client that lost its scheduler never hears.
     """
 
     def __init__(
@@ -61,8 +64,10 @@ class Pool:
         owned: bool = False,
         near: bool = False,
         cancels: bool = True,
+        alive: Callable[[], bool] = lambda: True,
     ) -> None:
         self._make, self.owned, self.near, self.cancels = make, owned, near, cancels
+        self.alive = alive
         self.executor = make()
         self.seen: set[str] = set()
 
@@ -120,16 +125,24 @@ def _pool(given: Given, workers: int | None) -> Pool:
     if given is None:
         return Pool(partial(ThreadPoolExecutor, workers or PROCESSORS), owned=True, near=True)
     if hasattr(given, "get_executor"):  # of dask; equal tasks are not one when they are retried
-        return Pool(partial(given.get_executor, pure=False), cancels=False)
+        make = partial(given.get_executor, pure=False)
+        return Pool(make, cancels=False, alive=partial(_is_connected, given))
     if isinstance(given, Executor):
-        own = type(given).__module__.partition(".")[0] != "distributed"
-        return Pool(lambda: given, near=type(given) is ThreadPoolExecutor, cancels=own)
+        client = getattr(given, "_client", None)  # of an executor of dask
+        alive = partial(_is_connected, client)
+        near = type(given) is ThreadPoolExecutor
+        return Pool(lambda: given, near=near, cancels=client is None, alive=alive)
     if not callable(given) or isinstance(given, type):
         raise ValueError(
             f"executor={given!r} must be an executor of concurrent.futures, a client of dask, or a "
             "function that makes an executor"
         )
     return Pool(given, owned=True)
+
+
+def _is_connected(client: Any) -> bool:
+    """Whether a client of dask has its scheduler, or tries to find it again."""
+    return getattr(client, "status", "running") in ("running", "connecting")
 
 
 def _running_client() -> Any:
@@ -202,7 +215,12 @@ class _Hand(Generic[Item, Result]):
         """Give what comes back, until nothing is left."""
         while self.waiting or self.suspects or self.running:
             self._submit()
-            future = self.done.get()
+            try:
+                future = self.done.get(timeout=CHECK)
+            except Empty:
+                if not self.pool.alive():
+                    raise OSError(f"the scheduler is lost\n{RESUMES}") from None
+                continue
             one = self.running.pop(future)
             try:
                 outcome = future.result()
@@ -264,4 +282,6 @@ class _Hand(Generic[Item, Result]):
 
     def put_down(self) -> None:
         """Let go of what is in hand: afterwards nobody writes any more."""
-        wait([f for f in self.running if not (self.pool.cancels and f.cancel())])
+        left = {f for f in self.running if not (self.pool.cancels and f.cancel())}
+        while left and self.pool.alive():
+            left = wait(left, timeout=CHECK).not_done

@@ -31,6 +31,7 @@ from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target
 from xarray_tiffstack.ome_zarr.plan import Block
 from xarray_tiffstack.ome_zarr.settings import WORDS, Settings
 from xarray_tiffstack.ome_zarr.source import Source
+from xarray_tiffstack.ome_zarr.task import threads_here
 from xarray_tiffstack.ome_zarr.writer import Levels, Writer
 
 if TYPE_CHECKING:
@@ -368,8 +369,9 @@ class Store:
 
 
 def _opened(about: tuple[Any, ...], notes: dict[str, Any], mode: Literal["r", "r+"]) -> Store:
-    """Open a store in another process."""
-    store = Store(*about)
+    """Open a store in another process, which is one of many on its machine."""
+    plan, target, engine, workers = about
+    store = Store(plan, target, engine, workers or threads_here())
     store.notes = notes
     store.open(mode)
     return store

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import sys
 import threading
 import zlib
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -127,6 +129,14 @@ def _to_send(error: Exception) -> Exception:
     except Exception:
         return OSError(f"{type(error).__name__}: {error}")
     return error
+
+
+def threads_here() -> int:
+    """Say how many tasks this process does at once, as a worker: of dask so many, of others one."""
+    distributed = sys.modules.get("distributed")
+    with suppress(AttributeError, ValueError):  # it is no worker of dask
+        return int(distributed.get_worker().state.nthreads)  # type: ignore[union-attr]
+    return 1
 
 
 def who() -> str:
