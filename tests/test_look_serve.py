@@ -111,6 +111,18 @@ def test_xarray_reads_every_label(server: Server, large: Path) -> None:
         np.testing.assert_array_equal(again.image.values, ds.image.values)
 
 
+@pytest.mark.filterwarnings("ignore")  # others' packages
+def test_ngff_zarr_reads_it(server: Server, large: Path) -> None:
+    ngff_zarr = pytest.importorskip("ngff_zarr")
+    levels = ngff_zarr.from_ngff_zarr(server.url).images
+    full = levels[0]
+    assert full.dims == ("stack", "channel", "z", "y", "x")
+    assert [full.scale[d] for d in "zyx"] == pytest.approx([0.4, 0.1, 0.1])
+    assert full.axes_units["z"] == "micrometer"
+    for level, expected in zip(levels, expected_levels(large), strict=True):
+        np.testing.assert_array_equal(np.asarray(level.data[1, 0, 2]), expected[1, 0, 2])
+
+
 def test_validator_passes_it(server: Server) -> None:
     yaozarrs = pytest.importorskip("yaozarrs")
     yaozarrs.validate_zarr_store(server.url)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from conftest import write_acquisition
 
 from xarray_tiffstack.look.napari import layers
+from xarray_tiffstack.ome_zarr.journal import path_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,3 +72,46 @@ def test_of_others_it_is_refused(shared_acquisition: Path, skewed: xr.Dataset) -
         xr.open_dataset(shared_acquisition, engine="tiffstack").tiffstack.affine()
     with pytest.raises(ValueError, match="direction"):
         skewed.tiffstack.affine(direction=0)
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_a_store_keeps_it(skewed: xr.Dataset, tmp_path: Path, version: str) -> None:
+    from xarray_tiffstack.look.store import open_store
+
+    target = tmp_path / "skewed.zarr"
+    skewed.tiffstack.to_ome_zarr(target, ngff_version=version, progress=False)
+    kept = zarr.open_group(target, mode="r").attrs["upright"]
+    np.testing.assert_allclose(kept["affine"], skewed.tiffstack.affine())
+    assert (kept["axes"], kept["unit"], kept["direction"]) == (["z", "y", "x"], "micrometer", 1)
+    again = open_store(target)
+    np.testing.assert_array_equal(again.tiffstack.affine(), skewed.tiffstack.affine())
+    np.testing.assert_allclose(again.z.values, skewed.z.values)
+    _, about, _ = layers(again, direction=-1)[0]
+    np.testing.assert_allclose(about["affine"][1:, 1:], skewed.tiffstack.affine(direction=-1))
+    assert skewed.tiffstack.verify(target, progress=False).ok
+    assert zarr.open_group(target, mode="r").attrs["upright"] == kept
+
+
+def test_a_store_without_it_resumes_and_gets_it(skewed: xr.Dataset, tmp_path: Path) -> None:
+    """A store of an older version of this program, whose conversion was interrupted."""
+    target = tmp_path / "skewed.zarr"
+    skewed.tiffstack.to_ome_zarr(target, progress=False)
+    root = zarr.open_group(target, mode="r+")
+    kept = root.attrs["upright"]
+    complete = skewed.tiffstack.to_ome_zarr(target, progress=False)
+    assert complete.written == 0
+    del root.attrs["upright"]
+    complete = skewed.tiffstack.to_ome_zarr(target, progress=False)
+    assert complete.written == 0  # a complete store is left as it is
+    root.attrs["tiffstack"] = {**root.attrs["tiffstack"], "state": "writing"}
+    journal = zarr.open_array(target, path=path_of(0), mode="r+")
+    journal[...] = np.nan
+    assert skewed.tiffstack.to_ome_zarr(target, progress=False).written > 0
+    assert zarr.open_group(target, mode="r").attrs["upright"] == kept
+    assert skewed.tiffstack.verify(target, progress=False).ok
+
+
+def test_others_have_none(shared_acquisition: Path, tmp_path: Path) -> None:
+    ds = xr.open_dataset(shared_acquisition, engine="tiffstack")
+    ds.tiffstack.to_ome_zarr(tmp_path / "store.zarr", progress=False)
+    assert "upright" not in zarr.open_group(tmp_path / "store.zarr", mode="r").attrs

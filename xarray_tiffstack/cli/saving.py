@@ -5,9 +5,17 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from xarray_tiffstack.cli.exits import BROKEN, DIFFERENT, DONE, EXIT_CODES, INTERRUPTED
+from xarray_tiffstack.cli.exits import (
+    BROKEN,
+    DIFFERENT,
+    DONE,
+    EXIT_CODES,
+    INTERRUPTED,
+    REFUSED,
+)
 from xarray_tiffstack.cli.machines import add_machines, elsewhere
 from xarray_tiffstack.cli.options import add_source, add_store, open_source, pairs, source_of
 
@@ -51,6 +59,8 @@ def _add_convert(commands: Any) -> None:
            help="how coarser levels are made; nearest or mode for label images")  # fmt: skip
     option("--overwrite", action="store_true",
            help="replace a store that is complete, or of other sources or settings")  # fmt: skip
+    option("--dry-run", action="store_true",
+           help="say what would be written where, and whether it fits; write nothing")  # fmt: skip
     option("--verify", action="store_true", help="read the store back and compare every pixel")
     option("--strict", action="store_true", help="stop at the first file that cannot be read")
     option("--restorable", action="store_true",
@@ -131,6 +141,8 @@ def _convert(args: argparse.Namespace) -> int:
         )
     if args.follow and (args.scheduler or args.part):
         raise ValueError("--follow takes files as they come, on this machine alone")
+    if args.dry_run:
+        return _forecast(args, options)
     try:
         if args.follow:
             summary = _follow(args, options)
@@ -151,6 +163,22 @@ def _convert(args: argparse.Namespace) -> int:
     if summary.verified is not None and not summary.verified.ok:
         return DIFFERENT
     return BROKEN if summary.failed else DONE
+
+
+def _forecast(args: argparse.Namespace, options: dict[str, Any]) -> int:
+    """Say what a conversion would do."""
+    from xarray_tiffstack.cli import as_options
+    from xarray_tiffstack.ome_zarr.forecast import forecast
+    from xarray_tiffstack.ome_zarr.settings import Options
+
+    if args.follow:
+        raise ValueError("--dry-run looks at files that are there: leave --follow out")
+    ds = open_source(args)
+    given: dict[str, Any] = {field.name: options.get(field.name) for field in fields(Options)}
+    given["voxel_size"] = _voxel_size(args.voxel_size, ds)
+    found = forecast(ds, args.store, Options(**given), overwrite=args.overwrite)
+    print(as_options(str(found)))
+    return REFUSED if found.outcome == "refuse" else DONE
 
 
 def _voxel_size(given: Any, ds: xr.Dataset) -> Any:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-    from xarray_tiffstack.look.skew import Direction
     from xarray_tiffstack.look.view import Layout
+    from xarray_tiffstack.ome_zarr.skew import Direction
 
 
 def show_preview(

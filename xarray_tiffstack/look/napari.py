@@ -24,7 +24,7 @@ from xarray_tiffstack.messages import one_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from xarray_tiffstack.look.skew import Direction
+    from xarray_tiffstack.ome_zarr.skew import Direction
 
 INSTALL = 'pip install "napari[all]"'
 

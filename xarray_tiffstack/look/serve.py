@@ -12,6 +12,7 @@ import json
 import secrets
 import socket
 import threading
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
@@ -19,14 +20,12 @@ from urllib.parse import quote, unquote, urlsplit
 from xarray_tiffstack.look.served import Served, ServedError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import xarray as xr
 
     from xarray_tiffstack.look.pyramid import Seen
 
 
-class Server:
+class Server(AbstractContextManager["Server"]):
     """Serves a Dataset until it is closed; a context manager.
 
     Parameters
@@ -104,16 +103,7 @@ class Server:
         for store in self.stores.values():
             store.close()
 
-    def __enter__(self) -> Server:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """End."""
         self.close()
 

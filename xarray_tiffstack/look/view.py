@@ -5,6 +5,7 @@ https://github.com/google/neuroglancer shows it in a browser; what it asks for, 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -17,10 +18,8 @@ from xarray_tiffstack.look.skew import affine
 from xarray_tiffstack.messages import one_of
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from xarray_tiffstack.look.pyramid import Seen
-    from xarray_tiffstack.look.skew import Direction
+    from xarray_tiffstack.ome_zarr.skew import Direction
 
 Layout: TypeAlias = Literal["xy", "4panel", "3d"]
 
@@ -123,7 +122,7 @@ class _Frame:
         return ng.LayerDataSource(url=url, transform=transform)
 
 
-class View:
+class View(AbstractContextManager["View"]):
     """A Dataset in neuroglancer, until it is closed; a context manager.
 
     Parameters
@@ -208,16 +207,7 @@ class View:
         """End."""
         self.server.close()
 
-    def __enter__(self) -> View:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """End."""
         self.close()
 

@@ -15,6 +15,7 @@ import zarr
 from zarr.errors import ZarrUserWarning
 
 from xarray_tiffstack.ome_zarr import metadata as ngff
+from xarray_tiffstack.ome_zarr import skew
 from xarray_tiffstack.ome_zarr.journal import FIELDS, NOTES, REASONS, path_of
 from xarray_tiffstack.ome_zarr.keeping import rooms
 from xarray_tiffstack.ome_zarr.levels import level_labels
@@ -180,6 +181,7 @@ class Documents:
                 self.collection, image, settings.factors, settings.ngff_version, limits,
                 settings.method,
             )  # fmt: skip
+            described |= skew.described(self.collection.ds["image"].attrs)
             if image.path:
                 self.root.require_group(image.path).update_attributes(described)
             else:

@@ -117,7 +117,7 @@ class Store:
                 todo, changed = self._resume(notes, join)
                 if not changed:
                     return todo
-                reason = self._of_change(changed)
+                reason = self.of_change(changed)
             elif names:
                 why = "" if overwrite else self._why(stored)
                 reason = f"it was made with other {', '.join(names)}{why}"
@@ -142,10 +142,11 @@ class Store:
             return ""
         done = [b for b in store.plan.blocks if finished(entries, b)]
         changed = store.source.changed(done, [entries[b.step][b.entry][0] for b in done])
-        return f"; {self._of_change(changed)}" if changed else ""
+        return f"; {self.of_change(changed)}" if changed else ""
 
     @staticmethod
-    def _of_change(changed: Sequence[str]) -> str:
+    def of_change(changed: Sequence[str]) -> str:
+        """Say which files are not what they were."""
         return (
             f"{counted(len(changed), 'file')} changed since the conversion began:\n"
             f"{first_lines(changed)}\n"
@@ -221,9 +222,7 @@ class Store:
                 place.publish(target, damaged)
                 self.notes = {**notes, "state": "writing"}  # what `finish` knows goes there again
         self.open()
-        entries = self.journal.read()
-        todo, kept = self.unfinished(entries)
-        changed = self.source.changed(kept, [entries[b.step][b.entry][0] for b in kept])
+        entries, todo, changed = self._left()
         if not changed:
             self._reopen([b for b in todo if not np.isnan(entries[b.step][b.entry]).all()], todo)
             if todo:
@@ -237,6 +236,22 @@ class Store:
         self.journal.forget(again)
         if (todo and self.notes["state"] == "complete") or (self.part is not None and again):
             self.note(state="writing", **({"damaged": left} if self.part is not None else {}))
+
+    def left(self, notes: dict[str, Any]) -> tuple[list[Block], list[str]]:
+        """Blocks that resuming would write, and files that changed since; writes nothing."""
+        self.notes = notes
+        try:
+            self.open("r")
+            return self._left()[1:]
+        except (KeyError, ValueError, OSError):  # damaged, and to be repaired
+            return list(self.plan.blocks), []
+
+    def _left(self) -> tuple[Sequence[np.ndarray], list[Block], list[str]]:
+        """Entries of the journal, unfinished blocks, and files that changed since."""
+        entries = self.journal.read()
+        todo, kept = self.unfinished(entries)
+        changed = self.source.changed(kept, [entries[b.step][b.entry][0] for b in kept])
+        return entries, todo, changed
 
     def _damaged(self, target: Path) -> Iterator[tuple[str, bytes]]:
         """Files of a local store that a power failure took, cut short, or left as zeros.

@@ -1,0 +1,228 @@
+"""What a conversion would do, found by reading alone: nothing is written, not even a lock."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from xarray_tiffstack.messages import counted
+from xarray_tiffstack.ome_zarr import place
+from xarray_tiffstack.ome_zarr.growth import is_growing
+from xarray_tiffstack.ome_zarr.images import collect
+from xarray_tiffstack.ome_zarr.notes import read_notes
+from xarray_tiffstack.ome_zarr.plan import Plan
+from xarray_tiffstack.ome_zarr.settings import LIMITS, Limits, Options, Settings, make_settings
+from xarray_tiffstack.ome_zarr.store import Store, differing
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import xarray as xr
+    from zarr.abc.store import Store as ZarrStore
+
+    from xarray_tiffstack.ome_zarr.pixels import Target
+    from xarray_tiffstack.ome_zarr.plan import Block
+
+Outcome: TypeAlias = Literal["create", "resume", "replace", "nothing", "refuse"]
+
+OUTCOMES: dict[Outcome, str] = {
+    "create": "would be created",
+    "resume": "would be resumed",
+    "replace": "would be replaced",
+    "nothing": "is complete, nothing would be done",
+    "refuse": "would be refused",
+}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The array of one level, the same in each image."""
+
+    path: str
+    """Where it is in the store, in the first image."""
+    shape: Mapping[str, int]
+    """Length of each axis."""
+    chunk: Mapping[str, int]
+    """Extent of a chunk."""
+    shard: Mapping[str, int] | None
+    """Extent of a shard, where chunks share files."""
+    files: int
+    """Files of one image, where no chunk is left out because it is all zeros."""
+    nbytes: int
+    """Bytes of one image, not compressed."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a conversion would do."""
+
+    store: str
+    """The store."""
+    outcome: Outcome
+    """Whether a store would be created, resumed or replaced, be left as it is, or not be touched
+    because the conversion would end with an error."""
+    reason: str
+    """Why it would be refused."""
+    levels: tuple[Pixels, ...]
+    """Arrays of one image."""
+    images: int
+    """Images of the store."""
+    files: int
+    """Files of the source."""
+    missing: int
+    """Slots without a file, to be filled."""
+    blocks: int
+    """Parts that the work is cut into."""
+    todo: int
+    """Blocks to be written."""
+    reads: int
+    """Bytes of pixels to be read for them."""
+    free: int | None
+    """Bytes that are free on the disk of a local store."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels of the store, not compressed."""
+        return self.images * sum(level.nbytes for level in self.levels)
+
+    @property
+    def stored(self) -> int:
+        """Files of all pixels of the store, at most."""
+        return self.images * sum(level.files for level in self.levels)
+
+    def __str__(self) -> str:
+        """Return it in a few lines."""
+        lines = [f"{self.store}: {OUTCOMES[self.outcome]}{self.reason and f': {self.reason}'}"]
+        for level in self.levels:
+            shard = f", shards of {_extent(level.shard)}" if level.shard else ""
+            lines.append(
+                f"  {level.path}: {_extent(level.shape)}, "
+                f"in chunks of {_extent(level.chunk)}{shard}, "
+                f"{level.nbytes / 1e6:,.1f} MB, at most {counted(level.files, 'file')}"
+            )
+        each = f", {counted(self.images, 'image')} like this" if self.images > 1 else ""
+        lines.append(
+            f"  in all {self.nbytes / 1e9:.2f} GB, not compressed, at most "
+            f"{counted(self.stored, 'file')} of pixels{each}"
+        )
+        missing = (
+            f"; {counted(self.missing, 'slot')} without a file to fill" if self.missing else ""
+        )
+        lines.append(f"  from {counted(self.files, 'file')}{missing}")
+        if self.outcome not in ("nothing", "refuse"):
+            lines.append(
+                f"  to write: {self.todo:,} of {counted(self.blocks, 'block')}, for which "
+                f"{self.reads / 1e9:.2f} GB are read"
+            )
+        if self.free is not None:
+            full = " - less than that, so it may not fit" if self.free < self.nbytes else ""
+            lines.append(f"  free on the disk: {self.free / 1e9:.2f} GB{full}")
+        return "\n".join([*lines, "nothing was written"])
+
+
+def forecast(
+    ds: xr.Dataset,
+    store: str | os.PathLike[str] | ZarrStore,
+    options: Options,
+    *,
+    overwrite: bool = False,
+    limits: Limits = LIMITS,
+) -> Forecast:
+    """Find what `convert` would do with the same arguments.
+
+    Costs the reading of what a store says of itself, and one `stat` of each file that is in it
+    already; no pixel is read.
+
+    Raises
+    ------
+    ValueError
+        The options are not possible.
+    """
+    collection = collect(ds, options.voxel_size)
+    plan = Plan(collection, make_settings(collection, options, limits), limits)
+    target = place.target_of(store)
+    try:
+        place.check(target, plan)
+    except (ValueError, FileExistsError) as error:
+        outcome, reason, todo = _refused(str(error))
+    else:
+        outcome, reason, todo, plan = _met(plan, target, overwrite or is_growing(target, plan))
+    paths, present = collection.paths, collection.ds.get("present")
+    return Forecast(
+        store=str(store),
+        outcome=outcome,
+        reason=reason,
+        levels=tuple(_pixels(plan, level) for level in plan.levels),
+        images=len(plan.images),
+        files=int(np.count_nonzero(paths)) if paths is not None else 0,
+        missing=int((~present).sum()) if present is not None else 0,
+        blocks=len(plan.blocks),
+        todo=len(todo),
+        reads=sum(map(plan.nbytes, todo)),
+        free=_free(target),
+    )
+
+
+def _refused(reason: str) -> tuple[Outcome, str, list[Block]]:
+    return "refuse", reason, []
+
+
+def _met(plan: Plan, target: Target, overwrite: bool) -> tuple[Outcome, str, list[Block], Plan]:
+    """Say what would be done with what is at the place, as `Store.begin` decides it."""
+    notes, every = read_notes(target), list(plan.blocks)
+    if notes is None or notes.get("state") in ("preparing", "damaged"):
+        return "create", "", every, plan
+    reason = "it was not written by to_ome_zarr"
+    if "settings" in notes:
+        stored = Settings(**notes["settings"])
+        names = differing(plan, stored, target)
+        if not names and not (overwrite and notes["state"] == "complete"):
+            there = Store(replace(plan, settings=stored), target)
+            todo, changed = there.left(notes)
+            if not changed:
+                return ("resume" if todo else "nothing"), "", todo, there.plan
+            reason = there.of_change(changed)
+        elif names:
+            reason = f"it was made with other {', '.join(names)}"
+    if overwrite:
+        return "replace", "", every, plan
+    remedy = "Write elsewhere, or replace it with overwrite=True."
+    return (*_refused(f"it is a store already, and {reason}\n{remedy}"), plan)
+
+
+def _pixels(plan: Plan, level: int) -> Pixels:
+    settings = plan.settings
+    shape, unit = settings.shape(level), settings.unit(level)
+    return Pixels(
+        path=f"{plan.images[0].group(level)}/image",
+        shape=shape,
+        chunk=settings.chunk(level),
+        shard=settings.shard(level),
+        files=math.prod(-(-n // unit[d]) for d, n in shape.items()),
+        nbytes=math.prod(shape.values()) * plan.itemsize,
+    )
+
+
+def _extent(lengths: Mapping[str, int]) -> str:
+    """Give lengths with their axes; one along an axis says nothing.
+
+    Examples
+    --------
+    >>> _extent({"t": 1, "y": 1024, "x": 768})
+    'y 1024, x 768'
+    """
+    return ", ".join(f"{d} {n}" for d, n in lengths.items() if n > 1) or "1 pixel"
+
+
+def _free(target: Target) -> int | None:
+    """Bytes that are free where a local store would be."""
+    if not isinstance(target, Path):
+        return None
+    there = next(folder for folder in (target, *target.parents) if folder.exists())
+    return shutil.disk_usage(there).free
