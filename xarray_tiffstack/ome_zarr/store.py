@@ -385,8 +385,8 @@ class Store:
 
 def _opened(about: tuple[Any, ...], notes: dict[str, Any], mode: Literal["r", "r+"]) -> Store:
     """Open a store in another process, which is one of many on its machine."""
-    plan, target, engine, workers = about
-    store = Store(plan, target, engine, workers or threads_here())
+    plan, target, engine, workers, keeper = about
+    store = Store(plan, target, engine, workers or threads_here(), keeper)
     store.notes = notes
     store.open(mode)
     return store
