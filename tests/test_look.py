@@ -513,3 +513,16 @@ def test_the_reader_of_a_pipe_may_leave(shared_acquisition: Path) -> None:
         said = done.stderr.read()
     assert said == b""
     assert done.returncode == 0
+
+
+def test_a_page_is_not_written_into_the_folder_that_it_shows(
+    acquisition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    before = sorted(acquisition.rglob("*"))
+    monkeypatch.chdir(acquisition)
+    for out in ([], ["page.html"], [str(acquisition / "page.html")]):
+        assert main(["preview", ".", *out]) == 1
+        assert "inside the source" in capsys.readouterr().err
+    assert sorted(acquisition.rglob("*")) == before
+    assert main(["preview", ".", "../page.html"]) == 0
+    assert (tmp_path / "page.html").is_file()

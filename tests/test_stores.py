@@ -460,3 +460,11 @@ def test_a_damaged_chunk_is_found_and_written_again(acquisition, tmp_path, damag
     assert chunk.relative_to(store).as_posix() in str(found)
     assert ds.tiffstack.to_ome_zarr(store, progress=False).written >= 1
     assert ds.tiffstack.verify(store, progress=False).ok
+
+
+def test_a_source_that_is_gone_forbids_no_place(acquisition, tmp_path):
+    to_ome_zarr(dataset(acquisition), tmp_path / "a.zarr", levels=1)
+    again = xr.open_zarr(tmp_path / "a.zarr/0", consolidated=False)
+    shutil.rmtree(acquisition)
+    to_ome_zarr(again, tmp_path / "b.zarr", levels=1)  # beside the folder that was there
+    assert again.image.identical(xr.open_zarr(tmp_path / "b.zarr/0", consolidated=False).image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from xarray_tiffstack.look.planes import (
 )
 from xarray_tiffstack.look.words import duration, label_text
 from xarray_tiffstack.messages import counted, one_of
+from xarray_tiffstack.ome_zarr.place import check_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +46,8 @@ class Preview:
 
     title: str
     """Name of the source."""
+    folder: str
+    """Folder of the source, where nothing is written; empty where nothing says."""
     verdict: list[str]
     """The answer in a few sentences."""
     facts: Mapping[str, str]
@@ -122,12 +126,13 @@ class Preview:
         Raises
         ------
         ValueError
-            The name ends in something else.
+            The name ends in something else, or is in the folder of the source.
         ImportError
             A PNG was asked for, and matplotlib is missing.
         """
         suffix = os.path.splitext(path)[1].lower()
         one_of("suffix", suffix, (".html", ".htm", ".png"))
+        check_source(Path(path).resolve(), self.folder, None)
         if suffix == ".png":
             from xarray_tiffstack.look.figure import save_png
 
@@ -174,6 +179,7 @@ def preview(
     aspect = steps["y"] / steps["x"] if {"x", "y"} <= steps.keys() else 1.0
     return Preview(
         title=os.path.basename(source.rstrip("/\\")) or source,
+        folder=source_of(ds),
         verdict=_verdict(files, found, sum(not p.problem for row in pictures for p in row)),
         facts={**facts(ds, files), "folder": source_of(ds) or source, **_names(image)},
         findings=found,

@@ -87,6 +87,8 @@ def check_source(target: Path, source: str, paths: Any) -> None:
     if paths is not None:
         folders |= {os.path.dirname(os.path.join(source, str(p))) for p in paths.flat if p}
     for folder in map(Path, folders):
+        if not folder.is_dir():  # of a store whose source is somewhere else, or no more
+            continue
         here, there = _identities(folder), _identities(target)
         if here and there and here[0] in there and folder.parent != folder:
             raise ValueError(
