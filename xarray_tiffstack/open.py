@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,19 +13,16 @@ from xarray_tiffstack.dataset import make_dataset
 from xarray_tiffstack.grid.samples import split_samples, without_variants
 from xarray_tiffstack.headers import Headers, read_headers
 from xarray_tiffstack.messages import counted, first_lines, user_stacklevel
+from xarray_tiffstack.storage import sizes
 from xarray_tiffstack.table import FileTable, read_table, table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import xarray as xr
 
     from xarray_tiffstack.options import Options
     from xarray_tiffstack.source import Source
-
-
-FIRST_LOOK = 256  # files that are looked at one by one
-SLOW_LOOK = 1e-4  # seconds for one file, above which many are looked at together
 
 
 def open_one(source: Source | pd.DataFrame, options: Options, group: str | None) -> xr.Dataset:
@@ -75,11 +69,11 @@ def _samples(
 ) -> tuple[dict[str, FileTable], Headers]:
     """List the files of each sample, and what is known of their headers."""
     if isinstance(source, pd.DataFrame):
-        table = table_of(source, options.pattern)
+        table = table_of(source, options.pattern, options.access)
     else:
-        table = read_table(source, options.pattern, options.unmatched)
+        table = read_table(source, options.pattern, options.unmatched, options.access)
     table = without_variants(table)
-    empty, absent = _look(table.rows["path"].tolist())
+    empty, absent = _look(table)
     if absent and not isinstance(source, (str, os.PathLike)):
         raise FileNotFoundError(
             f"{len(absent)} of {_files(table)} do not exist:\n{first_lines(absent)}"
@@ -113,34 +107,16 @@ def _loose(mosaic: bool | Mapping[str, str] | pd.DataFrame) -> list[str]:
     return list(map(str, mosaic))
 
 
-def _look(paths: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Find the files that are empty, and those that are not there, by one ``stat`` of each."""
-    started = time.perf_counter()
-    sizes = _sizes(paths[:FIRST_LOOK])
-    rest = paths[FIRST_LOOK:]
-    if time.perf_counter() - started > SLOW_LOOK * len(sizes):  # a file server takes its time
-        step = -(-len(rest) // 16) or 1
-        with ThreadPoolExecutor(16) as pool:
-            parts = (rest[i : i + step] for i in range(0, len(rest), step))
-            sizes += chain.from_iterable(pool.map(_sizes, parts))
-    else:
-        sizes += _sizes(rest)
-    if all(sizes):
+def _look(table: FileTable) -> tuple[dict[str, str], dict[str, str]]:
+    """Find the files that are empty, and those that are not there; none is opened."""
+    paths = table.rows["path"].tolist()
+    known = table.sizes
+    found = sizes(paths) if known is None else [known.get(path) for path in paths]
+    if all(found):
         return {}, {}
-    empty = {p: f"{p} is empty (0 bytes)" for p, n in zip(paths, sizes, strict=True) if n == 0}
-    absent = {p: f"{p} does not exist" for p, n in zip(paths, sizes, strict=True) if n is None}
+    empty = {p: f"{p} is empty (0 bytes)" for p, n in zip(paths, found, strict=True) if n == 0}
+    absent = {p: f"{p} does not exist" for p, n in zip(paths, found, strict=True) if n is None}
     return empty, absent
-
-
-def _sizes(paths: Sequence[str]) -> list[int | None]:
-    """Size of each file in bytes; None where there is none."""
-    sizes: list[int | None] = []
-    for path in paths:
-        try:
-            sizes.append(os.stat(path).st_size)
-        except OSError:
-            sizes.append(None)
-    return sizes
 
 
 def _files(table: FileTable) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Keywords of the library that its messages name, and that are options here.
 _KEYWORDS = (
     "pattern|group|missing|duplicates|unmatched|pages|mosaic|overlap|validate|voxel_size|levels|"
-    "chunks|shards|compressors|ngff_version|workers|overwrite|strict|verify"
+    "chunks|shards|compressors|ngff_version|workers|overwrite|strict|verify|storage_options"
 )
 
 

@@ -15,6 +15,7 @@ import zarr
 from xarray_tiffstack.messages import first_lines
 from xarray_tiffstack.ome_zarr.journal import NOTES
 from xarray_tiffstack.ome_zarr.pixels import Target, settle
+from xarray_tiffstack.storage import is_url, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,6 +49,8 @@ def check(target: Target, plan: Plan) -> None:
         Something else is there.
     """
     if not isinstance(target, Path):
+        if isinstance(target, str):
+            _check_url(target, plan.collection.source)
         return
     _check_source(target, plan.collection.source, plan.collection.paths)
     for origin in _origins(plan):
@@ -72,7 +75,7 @@ def check(target: Target, plan: Plan) -> None:
 
 def _check_source(target: Path, source: str, paths: Any) -> None:
     """Nothing is ever written to the source, nor deleted around it."""
-    if not source or "://" in source:
+    if not source or is_url(source):
         return
     folders = {source}
     if paths is not None:
@@ -90,6 +93,18 @@ def _check_source(target: Path, source: str, paths: Any) -> None:
             )
 
 
+def _check_url(target: str, source: str) -> None:
+    """Nothing is ever written to a source at a URL, nor deleted around it."""
+    store, folder = target.rstrip("/") + "/", source.rstrip("/") + "/"
+    if is_url(source) and split(source).key and store.startswith(folder):
+        raise ValueError(
+            f"{target} is inside the source {source}, and nothing is written there: put the "
+            "store elsewhere"
+        )
+    if is_url(source) and folder.startswith(store):
+        raise ValueError(f"{target} holds the source {source}: put the store elsewhere, beside it")
+
+
 def _identities(path: Path) -> list[tuple[int, int]]:
     """Which folders a path is and lies in, as the file system numbers them, those that exist."""
     found = []
@@ -103,7 +118,7 @@ def _identities(path: Path) -> list[tuple[int, int]]:
 
 def _same(target: Path, other: str) -> bool:
     """Whether a place is the store, or in it, or around it."""
-    if "://" in other:
+    if is_url(other):
         return False
     path = Path(other).resolve()
     return path.is_relative_to(target) or target.is_relative_to(path)

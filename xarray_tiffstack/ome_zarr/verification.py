@@ -18,6 +18,7 @@ from xarray_tiffstack.ome_zarr.progress import bar
 from xarray_tiffstack.ome_zarr.results import Difference, VerifyResult
 from xarray_tiffstack.ome_zarr.source import without_broken
 from xarray_tiffstack.ome_zarr.writer import PROCESSORS, run, summed
+from xarray_tiffstack.storage import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -167,7 +168,7 @@ def _recheck(
         at = dict(zip(collection.slot_dims, slot, strict=True))
         pixels = stored[images[slot].group(0)].isel(at, missing_dims="ignore")
         pixels = pixels.transpose(*(d for d in collection.dims if d in pixels.dims))
-        return recheck([os.path.join(collection.source, p) for p in plan.paths([slot])], pixels)
+        return recheck([joined(collection.source, p) for p in plan.paths([slot])], pixels)
 
     with ThreadPoolExecutor(workers or PROCESSORS) as pool:
         reasons = zip(readable, pool.map(check, readable), strict=True)
