@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import socket
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from conftest import ONE_FILE_A_BLOCK, pixels, to_ome_zarr, write, write_acquisition
+from proxy import Proxy
 from test_convert import begun, dataset
 
 from xarray_tiffstack.ome_zarr import verify
@@ -239,3 +241,36 @@ def test_a_store_in_the_cloud_grows(acquisition, bucket):
         assert xr.open_datatree(store, engine="zarr")["0"].sizes["stack"] == stacks
     to_ome_zarr(ds.isel(stack=slice(4)), store, levels=2)
     assert verify(ds.isel(stack=slice(4)), store).ok
+
+
+@pytest.mark.parametrize("kind", ["500", "503", "reset"])
+def test_faults_on_the_way_are_got_over(acquisition, bucket, monkeypatch, kind):
+    import fsspec
+
+    proxy = Proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
+    rng = random.Random(4)
+    proxy.fault = lambda request: kind if rng.random() < 0.1 else None
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)  # of tensorstore
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": proxy.url})
+    ds, store = dataset(acquisition), f"{bucket}/faults-{kind}.zarr"
+    to_ome_zarr(ds, store, levels=2, limits=ONE_FILE_A_BLOCK)
+    assert verify(ds, store).ok
+    assert proxy.given[kind] > 3
+    assert {request.method for request in proxy.requests} >= {"GET", "PUT"}
+    monkeypatch.undo()
+    to_ome_zarr(ds, f"{bucket}/whole-{kind}.zarr", levels=2, limits=ONE_FILE_A_BLOCK)
+    assert objects(f"faults-{kind}.zarr") == objects(f"whole-{kind}.zarr")
+    proxy.close()
+
+
+def test_two_parts_at_once(acquisition, bucket):
+    store = f"{bucket}/parts.zarr"
+    command = [sys.executable, "-W", "ignore", "-m", "xarray_tiffstack", "convert", acquisition]
+    parts = [
+        subprocess.Popen([*command, store, "--quiet", "--part", f"{number}/2"], text=True)
+        for number in (2, 1)
+    ]
+    assert [part.wait() for part in parts] == [0, 0]
+    assert verify(dataset(acquisition), store).ok
+    to_ome_zarr(dataset(acquisition), f"{bucket}/alone.zarr")
+    assert objects("parts.zarr") == objects("alone.zarr")

@@ -239,8 +239,8 @@ def test_sources_that_are_none(acquisition: Path) -> None:
     for source in (None, 3, b"raw"):
         with pytest.raises(TypeError, match="a source is a folder"):
             opened(source)
-    with pytest.raises(ValueError, match="URLs are not read: mount or download"):
-        opened("https://example.org/raw")
+    with pytest.raises(ValueError, match="ftp:// is not read: give a URL that begins with"):
+        opened("ftp://example.org/raw")
     with pytest.raises(ValueError, match="1 of 2 paths are folders"):
         opened([acquisition, acquisition / reference_name(0, 0)])
 

@@ -42,6 +42,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         "group",
         "validate",
         "device",
+        "storage_options",
         "drop_variables",
     )
     supports_groups = True
@@ -66,6 +67,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         group: str | None = None,
         validate: Literal["headers"] | None = None,
         device: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
         drop_variables: str | Iterable[str] | None = None,
     ) -> xr.Dataset:
         """Open a source as one labelled, lazy, dask-backed Dataset.
@@ -77,7 +79,8 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         ----------
         filename_or_obj : str, path, iterable of paths, or pandas.DataFrame
             A folder (with its subfolders), a glob, paths of files, or a file table from
-            `xarray_tiffstack.scan`.
+            `xarray_tiffstack.scan`. Each may be at a URL: ``s3://``, ``gs://``, ``az://``,
+            ``https://``, ``file://``.
         pattern : str, Pattern or Convention, optional
             How names are read: a template (``"img_t{t:d}_c{c:d}.tif"``), a regular expression
             with named groups, or the name of a convention. By default the convention is
@@ -120,6 +123,10 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         device : str, optional
             Where pixels are read to: the host, or ``"cuda"`` (``"cuda:1"``), a graphics card;
             blocks are then cupy arrays. Labels stay on the host.
+        storage_options : mapping, optional
+            How a URL is reached, as s3fs, gcsfs and adlfs spell it (``{"anon": True}``,
+            ``{"key": ..., "secret": ..., "endpoint_url": ...}``), or as obstore does. By default
+            what the environment says, such as ``AWS_ACCESS_KEY_ID``.
         drop_variables : str or iterable of str, optional
             Variables to leave out.
 
@@ -140,7 +147,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
             A keyword has no such value, no name fits the pattern, or files cannot be placed
             without guessing.
         ImportError, RuntimeError
-            A `device` was asked for, and cupy or the card is missing.
+            A `device` was asked for, and cupy or the card is missing; or a URL, and obstore is.
 
         Examples
         --------
@@ -173,6 +180,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
             pages=pages,
             validate=validate,
             device=device,
+            storage_options=storage_options,
         )
         return _dropped(open_one(filename_or_obj, options, group), drop_variables)
 
@@ -191,6 +199,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         pages: str | None = None,
         validate: Literal["headers"] | None = None,
         device: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
         drop_variables: str | Iterable[str] | None = None,
     ) -> dict[str, xr.Dataset]:
         """Open every sample of a source: `xarray.open_groups`.
@@ -212,6 +221,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
             pages=pages,
             validate=validate,
             device=device,
+            storage_options=storage_options,
         )
         samples = open_all(filename_or_obj, options)
         return {f"/{name}": _dropped(ds, drop_variables) for name, ds in samples.items()}
@@ -231,6 +241,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         pages: str | None = None,
         validate: Literal["headers"] | None = None,
         device: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
         drop_variables: str | Iterable[str] | None = None,
     ) -> xr.DataTree:
         """Open every sample of a source as a node of its own: `xarray.open_datatree`.
@@ -253,6 +264,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
             pages=pages,
             validate=validate,
             device=device,
+            storage_options=storage_options,
             drop_variables=drop_variables,
         )
         return DataTree.from_dict(samples)

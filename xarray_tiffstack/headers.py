@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from xarray_tiffstack import tiff
 from xarray_tiffstack.messages import counted, first_lines
+from xarray_tiffstack.storage import MOST_REQUESTS, is_url
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from xarray_tiffstack.table import FileTable
     from xarray_tiffstack.tiff import Layout
@@ -63,7 +64,7 @@ def read_headers(
     """
     paths = table.rows["path"].tolist()
     layouts: list[Layout | str] = []
-    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(_threads(paths)) as pool:
         for found in pool.map(lambda path: _probe(path, pages), paths):
             layouts.append(_without(found, loose))
             _show_progress(len(layouts), len(paths))
@@ -93,6 +94,12 @@ def read_headers(
         layout=whole if alike and not loose else None,
     )
     return (table if alike else table.having(table.rows.assign(layout=names))), headers
+
+
+def _threads(paths: Sequence[str]) -> int:
+    """How many headers are read at once: of URLs more, since each waits for its server."""
+    at_url = bool(paths) and is_url(paths[0])
+    return MOST_REQUESTS if at_url else min(32, 4 * (os.cpu_count() or 1))
 
 
 def _probe(path: str, pages: str | None) -> Layout | str:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -17,10 +14,11 @@ from xarray_tiffstack.dataset import make_dataset
 from xarray_tiffstack.grid.samples import split_samples, without_variants
 from xarray_tiffstack.headers import Headers, read_headers
 from xarray_tiffstack.messages import counted, first_lines, timed, user_stacklevel
+from xarray_tiffstack.storage import sizes
 from xarray_tiffstack.table import FileTable, read_table, table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import xarray as xr
 
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 
 LOG = logging.getLogger(__name__)
-FIRST_LOOK = 256  # files that are looked at one by one
-SLOW_LOOK = 1e-4  # seconds for one file, above which many are looked at together
 
 
 def open_one(source: Source | pd.DataFrame, options: Options, group: str | None) -> xr.Dataset:
@@ -85,12 +81,12 @@ def _samples(
 ) -> tuple[dict[str, FileTable], Headers]:
     """List the files of each sample, and what is known of their headers."""
     if isinstance(source, pd.DataFrame):
-        table = table_of(source, options.pattern)
+        table = table_of(source, options.pattern, options.access)
     else:
-        table = read_table(source, options.pattern, options.unmatched)
+        table = read_table(source, options.pattern, options.unmatched, options.access)
     table = without_variants(table)
     with timed(LOG) as done:
-        empty, absent = _look(table.rows["path"].tolist())
+        empty, absent = _look(table)
         done.append(f"sizes of {_files(table)}, {len(empty | absent)} of them empty or gone")
     if absent and not isinstance(source, (str, os.PathLike)):
         raise FileNotFoundError(
@@ -127,34 +123,16 @@ def _loose(mosaic: bool | Mapping[str, str] | pd.DataFrame) -> list[str]:
     return list(map(str, mosaic))
 
 
-def _look(paths: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Find the files that are empty, and those that are not there, by one ``stat`` of each."""
-    started = time.perf_counter()
-    sizes = _sizes(paths[:FIRST_LOOK])
-    rest = paths[FIRST_LOOK:]
-    if time.perf_counter() - started > SLOW_LOOK * len(sizes):  # a file server takes its time
-        step = -(-len(rest) // 16) or 1
-        with ThreadPoolExecutor(16) as pool:
-            parts = (rest[i : i + step] for i in range(0, len(rest), step))
-            sizes += chain.from_iterable(pool.map(_sizes, parts))
-    else:
-        sizes += _sizes(rest)
-    if all(sizes):
+def _look(table: FileTable) -> tuple[dict[str, str], dict[str, str]]:
+    """Find the files that are empty, and those that are not there; none is opened."""
+    paths = table.rows["path"].tolist()
+    known = table.sizes
+    found = sizes(paths) if known is None else [known.get(path) for path in paths]
+    if all(found):
         return {}, {}
-    empty = {p: f"{p} is empty (0 bytes)" for p, n in zip(paths, sizes, strict=True) if n == 0}
-    absent = {p: f"{p} does not exist" for p, n in zip(paths, sizes, strict=True) if n is None}
+    empty = {p: f"{p} is empty (0 bytes)" for p, n in zip(paths, found, strict=True) if n == 0}
+    absent = {p: f"{p} does not exist" for p, n in zip(paths, found, strict=True) if n is None}
     return empty, absent
-
-
-def _sizes(paths: Sequence[str]) -> list[int | None]:
-    """Size of each file in bytes; None where there is none."""
-    sizes: list[int | None] = []
-    for path in paths:
-        try:
-            sizes.append(os.stat(path).st_size)
-        except OSError:
-            sizes.append(None)
-    return sizes
 
 
 def _files(table: FileTable) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from xarray_tiffstack.array import device as _device
 from xarray_tiffstack.messages import one_of
+from xarray_tiffstack.storage import Access
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ class Options:
     pages: str | None = None
     validate: Literal["headers"] | None = None
     device: str | None = None
+    storage_options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no keyword accepts."""
@@ -44,6 +46,11 @@ class Options:
                 f"pages must be the name of a dimension, such as 'z' or 'time', not {self.pages!r}"
             )
         object.__setattr__(self, "device", _device.check(self.device))
+
+    @property
+    def access(self) -> Access | None:
+        """How URLs are reached; None where nothing was said."""
+        return None if self.storage_options is None else Access(self.storage_options)
 
     def pages_of(self, convention: Convention | None) -> str | None:
         """Say what the pages of a file are, where the file does not; None where nothing says."""

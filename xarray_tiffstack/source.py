@@ -1,4 +1,4 @@
-"""Where the files of a source are: a folder, a glob or a list of paths; no file is opened."""
+"""Where the files of a source are: a folder, a glob, a URL or a list; no file is opened."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, TypeAlias
 
 from xarray_tiffstack.messages import counted, first_lines, user_stacklevel
+from xarray_tiffstack.storage import Access, is_url, list_url, local_path, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,17 +30,20 @@ class Listing:
     """The TIFFs of a source."""
 
     root: str
-    """The folder that holds them all, absolute."""
+    """The folder that holds them all, absolute, or its URL."""
     names: list[str]
     """Paths below it, separated by "/", sorted."""
     aside: Mapping[str, str] = field(default_factory=dict)
     """What was left out of the listing, with the reason."""
+    sizes: Mapping[str, int] | None = None
+    """Bytes of each file, by path, where the listing tells them: of a URL it does."""
 
 
-def list_files(source: Source) -> Listing:
+def list_files(source: Source, access: Access | None = None) -> Listing:
     """Find the TIFFs of a source.
 
-    Costs one listing of the folders, and one ``stat`` of each folder.
+    Costs one listing of the folders, and one ``stat`` of each folder; at a URL a request for each
+    folder, or for each 1,000 objects of one. How a URL is reached is remembered.
 
     Raises
     ------
@@ -48,12 +52,13 @@ def list_files(source: Source) -> Listing:
     TypeError
         It is neither a path nor a list of paths.
     ValueError
-        It is a URL, or a list that names folders.
+        It is a URL of a kind that is not read, or a list that names folders.
     """
+    access = access or Access()
     if isinstance(source, (str, os.PathLike)):
-        found, where = _list_path(os.fspath(source))
+        found, where = _list_path(os.fspath(source), access)
     elif isinstance(source, Iterable) and not isinstance(source, (bytes, io.IOBase)):
-        found, where = _list_paths(list(source)), "the list of paths"
+        found, where = _list_paths(list(source), access), "the list of paths"
     else:
         raise TypeError(
             "a source is a folder, a glob, a list of paths or a file table, not "
@@ -61,13 +66,19 @@ def list_files(source: Source) -> Listing:
         )
     if not found.names:
         raise FileNotFoundError(_nothing(source, where))
-    return Listing(found.root, sorted(found.names), found.aside)
+    return replace(found, names=sorted(found.names))
 
 
-def _list_path(source: str) -> tuple[Listing, str]:
+def _list_path(source: str, access: Access) -> tuple[Listing, str]:
     """List a folder, a glob or one file; and say which it is."""
-    if "://" in source:
-        raise ValueError(f"URLs are not read: mount or download {source}")
+    if is_url(source):
+        local = local_path(source)
+        if local is None:
+            root, sizes = list_url(source, access, is_tiff, _is_entered)
+            access.remember(root)
+            full = dict(zip(inside(root, list(sizes)), sizes.values(), strict=True))
+            return Listing(root, list(sizes), sizes=full), source
+        source = local
     path = os.path.abspath(os.path.expanduser(source))
     if os.path.isdir(path):
         return _list_folder(path), f"the folder {path}"
@@ -94,11 +105,14 @@ def _list_folder(path: str) -> Listing:
     return Listing(path, names, aside)
 
 
-def _list_paths(source: list[str | os.PathLike[str]]) -> Listing:
+def _list_paths(source: list[str | os.PathLike[str]], access: Access) -> Listing:
     """List paths that were given one by one; all must be files."""
     wrong = [p for p in source if not isinstance(p, (str, os.PathLike))]
     if wrong:
         raise TypeError(f"a list of paths holds text or paths, not {wrong[0]!r}")
+    source = [local_path(p) or p if is_url(p) else p for p in source]
+    if urls := [p for p in source if is_url(p)]:
+        return _list_urls(urls, len(source), access)
     paths = [os.path.abspath(os.path.expanduser(p)) for p in source]
     folders = [p for p in paths if os.path.isdir(p)]
     if folders:
@@ -107,6 +121,21 @@ def _list_paths(source: list[str | os.PathLike[str]]) -> Listing:
             f"folder:\n{first_lines(folders)}"
         )
     return _relative(paths)
+
+
+def _list_urls(urls: list[str], total: int, access: Access) -> Listing:
+    """List files at URLs that were given one by one; nothing is asked of their server."""
+    places = {split(url).base for url in urls}
+    if len(urls) < total:
+        places.add("paths")
+    if len(places) > 1:
+        raise ValueError(
+            "the files of one source are on this computer, or on one server or in one bucket; "
+            f"these are in:\n{first_lines(sorted(places))}"
+        )
+    found = _relative(urls)
+    access.remember(found.root)
+    return found
 
 
 def _nothing(source: Source, where: str) -> str:
@@ -124,6 +153,11 @@ def _nothing(source: Source, where: str) -> str:
 def is_tiff(name: str) -> bool:
     """Whether a file is a TIFF by its name; hidden ones (``._img.tif``) are no images."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _is_entered(name: str) -> bool:
+    """Whether a folder is looked into."""
+    return not name.startswith(".") and not name.endswith(STORES)
 
 
 def _walk(root: str, aside: dict[str, str]) -> Iterator[str]:
@@ -153,7 +187,7 @@ def _walk(root: str, aside: dict[str, str]) -> Iterator[str]:
                 name = entry.name
                 if is_tiff(name) and _is_file(entry):
                     yield folder + name
-                elif _is_folder(entry) and not name.startswith(".") and not name.endswith(STORES):
+                elif _is_folder(entry) and _is_entered(name):
                     folders.append(f"{folder}{name}/")
                 elif is_tiff(name):
                     aside[folder + name] = IRREGULAR
@@ -190,6 +224,7 @@ def below(root: str, path: str, sep: str = os.sep) -> str:
     >>> below("/data/raw", "/data/raw/day 1/a.tif"), below(r"D:\raw", r"D:\raw\b\a.tif", "\\")
     ('day 1/a.tif', 'b/a.tif')
     """
+    sep = "/" if is_url(root) else sep
     return path.removeprefix(root).removeprefix(sep).replace(sep, "/")
 
 
@@ -201,6 +236,7 @@ def inside(root: str, names: Sequence[str], sep: str = os.sep) -> list[str]:
     >>> inside("/data/raw", ["day 1/a.tif"]), inside("D:", ["b/a.tif"], "\\")
     (['/data/raw/day 1/a.tif'], ['D:\\b\\a.tif'])
     """
+    sep = "/" if is_url(root) else sep
     start = root.removesuffix(sep) + sep
     return (
         [start + name for name in names]
@@ -210,7 +246,7 @@ def inside(root: str, names: Sequence[str], sep: str = os.sep) -> list[str]:
 
 
 def common_folder(paths: Sequence[str]) -> str:
-    """Find the innermost folder that holds all files."""
+    """Find the innermost folder that holds all files; URLs are all of one server."""
     # By characters: of a million names in 0.05 s, where commonpath() takes 2 s; dirname() drops
     # the last, cut name.
     return os.path.dirname(os.path.commonprefix(list(paths)))  # noqa: RUF071

@@ -33,6 +33,7 @@ from xarray_tiffstack.names.pattern import Pattern
 from xarray_tiffstack.names.reading import UnreadableError, read_names
 from xarray_tiffstack.names.vocabulary import Token
 from xarray_tiffstack.source import common_folder, inside, list_files
+from xarray_tiffstack.storage import Access, is_url, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,16 +48,18 @@ def scan(
     pattern: str | Pattern | Convention | None = None,
     *,
     unmatched: Literal["warn", "ignore", "raise"] = "warn",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """List the TIFFs of a source and read their names into a file table.
 
-    Costs one listing of the folders; no file is opened.
+    Costs one listing of the folders; no file is opened. At a URL that is a request for each
+    folder, or for each 1,000 objects of one.
 
     Parameters
     ----------
     source : str, path, or iterable of paths
         A folder (read with its subfolders), a glob such as ``"raw/*_ch0_*.tif"``, or the paths
-        of files.
+        of files; or URLs of them.
     pattern : str, Pattern or Convention, optional
         How the names are read: a template such as ``"img_t{t:d}_c{c:d}.tif"``, a regular
         expression with named groups, or the name of a convention. By default the convention is
@@ -64,6 +67,8 @@ def scan(
     unmatched : {"warn", "ignore", "raise"}
         What to do about TIFFs whose names do not fit. They are listed in
         ``table.attrs["unmatched"]`` in any case.
+    storage_options : mapping, optional
+        How URLs are reached; as for ``xarray.open_dataset``.
 
     Returns
     -------
@@ -96,7 +101,7 @@ def scan(
     0  cell   2  0
     1  cell  10  0
     """
-    return read_table(source, pattern, unmatched).frame()
+    return read_table(source, pattern, unmatched, Access(storage_options)).frame()
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +124,8 @@ class FileTable:
     """Files that are no image data of the array, with the reason."""
     units: Mapping[str, str] = field(default_factory=dict)
     """Units that the names give beside numbers, by token."""
+    sizes: Mapping[str, int] | None = None
+    """Bytes of each file, by path, where the listing told them."""
 
     def having(self, rows: pd.DataFrame, **fields: Any) -> FileTable:
         """Give the same with other rows."""
@@ -146,11 +153,12 @@ def read_table(
     source: Source,
     pattern: str | Pattern | Convention | None = None,
     unmatched: Literal["warn", "ignore", "raise"] = "warn",
+    access: Access | None = None,
 ) -> FileTable:
     """List the TIFFs of a source and read their names; see `scan`."""
     one_of("unmatched", unmatched, ("warn", "ignore", "raise"))
     with timed(LOG) as done:
-        listing = list_files(source)
+        listing = list_files(source, access)
         done.append(f"{counted(len(listing.names), 'TIFF')} in {listing.root}")
     with timed(LOG) as done:
         reading = read_names(listing.names, pattern)
@@ -182,10 +190,15 @@ def read_table(
         unmatched=tuple(rest),
         aside={**listing.aside, **aside},
         units=units_beside(chosen) if convention is None else {},
+        sizes=listing.sizes,
     )
 
 
-def table_of(frame: pd.DataFrame, pattern: str | Pattern | Convention | None) -> FileTable:
+def table_of(
+    frame: pd.DataFrame,
+    pattern: str | Pattern | Convention | None,
+    access: Access | None = None,
+) -> FileTable:
     """Take a file table that `scan` made, edited or not, or one that was made by hand.
 
     Raises
@@ -204,9 +217,12 @@ def table_of(frame: pd.DataFrame, pattern: str | Pattern | Convention | None) ->
     if pattern is not None and not isinstance(pattern, Convention):
         raise ValueError("pattern= reads names, and a file table has them read already: drop it")
     rows, known = _checked(frame), frame.attrs
+    source = known.get("source") or common_folder(rows["path"].tolist())
+    if access is not None and is_url(source):
+        access.remember(source)
     return FileTable(
         rows=rows,
-        source=known.get("source") or common_folder(rows["path"].tolist()),
+        source=source,
         pattern=known.get("pattern"),
         convention=pattern or _convention_of(known),
         reasons=tuple(known.get("reasons", ())),
@@ -243,8 +259,14 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
         )
     paths = [os.fspath(path) for path in frame["path"]]
     if not all(map(os.path.isabs, paths)):
-        paths = [os.path.abspath(path) for path in paths]
+        paths = [_absolute(path) for path in paths]
     return frame.assign(path=paths)
+
+
+def _absolute(path: str) -> str:
+    """Path from the root of a disk, or a URL."""
+    local = local_path(path) if is_url(path) else path
+    return path if local is None else os.path.abspath(local)
 
 
 def _no_fit(pattern: Pattern, names: Sequence[str], aside: int) -> str:
@@ -257,13 +279,13 @@ def _no_fit(pattern: Pattern, names: Sequence[str], aside: int) -> str:
     )
 
 
-def suggest(source: Source) -> tuple[list[str], bool]:
+def suggest(source: Source, access: Access | None = None) -> tuple[list[str], bool]:
     """Say how the names of a source could be read, a line each, and whether one way is certain.
 
     Lists the folders; opens no file.
     """
     try:
-        reading = read_names(list_files(source).names)
+        reading = read_names(list_files(source, access).names)
     except UnreadableError as error:
         templates, reasons, known = error.templates, error.reasons, None
     else:

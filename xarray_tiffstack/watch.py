@@ -7,10 +7,8 @@ folder, whatever happened on the way.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from contextlib import suppress
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +19,13 @@ from xarray_tiffstack.ome_zarr.convert import to_ome_zarr
 from xarray_tiffstack.ome_zarr.growth import Growth
 from xarray_tiffstack.ome_zarr.images import axes
 from xarray_tiffstack.ome_zarr.settings import Options
+from xarray_tiffstack.storage import looks
 from xarray_tiffstack.table import scan
 from xarray_tiffstack.tiff import probe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import os
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
@@ -45,6 +45,7 @@ def follow(
     stop: threading.Event | None = None,
     poll: float = POLL,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Summary:
     """Convert a folder that is still being written, until everything is there.
@@ -72,6 +73,8 @@ def follow(
     overwrite : bool
         Replace a store that is complete, or that was made from another source or with other
         settings.
+    storage_options : mapping, optional
+        How a source at a URL is reached, as for ``xarray.open_dataset``.
     **options
         The others of `to_ome_zarr`.
 
@@ -97,13 +100,13 @@ def follow(
     begun = changed = time.monotonic()
     layout = Options(**{name: options[name] for name in LAYOUT if name in options})
     growth = Growth(store, layout, options.get("workers"), overwrite)
-    looks: dict[str, tuple[int, int]] = {}
+    seen: dict[str, tuple[int, int | str]] = {}
     complete: set[str] = set()
     while not stop.is_set():
-        table, before = _listed(source, pattern), looks
-        looks = {} if table is None else _looks(table["path"])
-        changed = changed if looks == before else time.monotonic()
-        still = {path for path, look in looks.items() if look == before.get(path)}
+        table, before = _listed(source, pattern, storage_options), seen
+        seen = {} if table is None else _looks(table["path"].tolist())
+        changed = changed if seen == before else time.monotonic()
+        still = {path for path, look in seen.items() if look == before.get(path)}
         fresh = {path for path in still - complete if _readable(path)}
         complete = (complete & still) | fresh
         if fresh and table is not None:
@@ -115,7 +118,9 @@ def follow(
         if until_idle is not None and time.monotonic() - changed >= until_idle:
             break
         stop.wait(poll)
-    ds = xr.open_dataset(source, engine="tiffstack", pattern=pattern)
+    ds = xr.open_dataset(
+        source, engine="tiffstack", pattern=pattern, storage_options=storage_options
+    )
     if growth.begun:
         growth.take(ds)
     summary = to_ome_zarr(ds, store, overwrite=growth.overwrite or growth.stuck, **options)
@@ -127,22 +132,20 @@ def follow(
     )
 
 
-def _listed(source: str | os.PathLike[str], pattern: str | None) -> pd.DataFrame | None:
+def _listed(
+    source: str | os.PathLike[str], pattern: str | None, storage_options: Mapping[str, Any] | None
+) -> pd.DataFrame | None:
     """File table of what is there; None where nothing is yet."""
     try:
-        return scan(source, pattern, unmatched="ignore")
+        return scan(source, pattern, unmatched="ignore", storage_options=storage_options)
     except FileNotFoundError:
         return None
 
 
-def _looks(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Size and time of change of files, without those that are gone again."""
-    looks = {}
-    for path in paths:
-        with suppress(OSError):
-            stat = os.stat(path)
-            looks[path] = stat.st_size, stat.st_mtime_ns
-    return looks
+def _looks(paths: Sequence[str]) -> dict[str, tuple[int, int | str]]:
+    """Size and state of files, without those that are gone again."""
+    found = zip(paths, looks(paths), strict=True)
+    return {path: look for path, look in found if look is not None}
 
 
 def _readable(path: str) -> bool:

@@ -24,8 +24,10 @@ from dask.highlevelgraph import HighLevelGraph
 from xarray_tiffstack import tiff
 from xarray_tiffstack.array import device as _device
 from xarray_tiffstack.array import expressions
+from xarray_tiffstack.storage import access_of, is_url, together
 
 if TYPE_CHECKING:
+    from xarray_tiffstack.storage import Access
     from xarray_tiffstack.tiff import Layout
 
 Key: TypeAlias = tuple[int | slice | np.ndarray, ...]
@@ -55,6 +57,14 @@ class FileGrid:
     """Whether arrays of the package dask-array are made, not dask's own."""
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Identity in dask's key names; new for each opening, so that no stale result is reused."""
+    access: Access | None = None
+    """How the files are reached, where they are at URLs."""
+
+    def __post_init__(self) -> None:
+        """Take along how URLs are reached: other processes were not told."""
+        first = next((path for path in self.paths.flat if path is not None), None)
+        if self.access is None and is_url(first):
+            object.__setattr__(self, "access", access_of(first))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -96,14 +106,22 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
         The axes that are left, in the order of the array's dimensions.
     chunks
         Chunk sizes along each dimension of the array.
+    chosen
+        Whether somebody asked for these chunks.
     """
 
     produces_tasks = False
 
     def __init__(
-        self, grid: FileGrid, index: tuple[Index, ...], axes: tuple[int, ...], chunks: Chunks
+        self,
+        grid: FileGrid,
+        index: tuple[Index, ...],
+        axes: tuple[int, ...],
+        chunks: Chunks,
+        chosen: bool = False,
     ) -> None:
         self.grid, self.index, self.axes, self.chunks = grid, index, axes, chunks
+        self.chosen = chosen
         self.numblocks = tuple(len(along) for along in chunks)
         self.starts = tuple(np.cumsum((0, *along)).tolist() for along in chunks)
 
@@ -119,7 +137,7 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
             isinstance(taken, range) and taken == range(n)
             for taken, n in zip(outer, self.grid.shape, strict=False)
         ):
-            return Reads, (self.grid, self.index, self.axes, self.chunks)
+            return Reads, (self.grid, self.index, self.axes, self.chunks, self.chosen)
         kept: list[Index] = [range(i, i + 1) if isinstance(i, int) else i for i in outer]
         planes = self.grid.planes
         grid = replace(
@@ -128,8 +146,9 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
             planes=None if planes is None else self.of_block(planes, kept),
             token=tokenize(self.grid.token, outer),
         )
-        index = [0 if isinstance(i, int) else range(len(i)) for i in outer]
-        return Reads, (grid, (*index, *self.index[ndim:]), self.axes, self.chunks)
+        index: list[Index] = [0 if isinstance(i, int) else range(len(i)) for i in outer]
+        index += self.index[ndim:]
+        return Reads, (grid, tuple(index), self.axes, self.chunks, self.chosen)
 
     def __getitem__(self, block: tuple[int, ...]) -> _BlockRead:
         """Find the read of one block: dask asks when it makes the task, which holds no more."""
@@ -146,6 +165,7 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
             self.grid.fill_value,
             None if self.grid.planes is None else self.of_block(self.grid.planes, index),
             self.grid.device,
+            self.grid.access,
         )
 
     def of_block(self, slots: np.ndarray, index: list[Index]) -> np.ndarray:
@@ -182,16 +202,32 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
             index[axis] = _compose(index[axis], part)
             if not isinstance(part, int):
                 axes.append(axis)
-        return Reads(self.grid, tuple(index), tuple(axes), chunks_after(self.chunks, key))
+        taken, chunks = tuple(axes), chunks_after(self.chunks, key)
+        if self.grid.access is not None and not self.chosen:
+            chunks = self._grouped(taken, chunks)
+        return Reads(self.grid, tuple(index), taken, chunks, self.chosen)
+
+    def _grouped(self, axes: tuple[int, ...], chunks: Chunks) -> Chunks:
+        """Group files at URLs of which little is left, so that many are waited for at once."""
+        ndim, grouped = self.grid.paths.ndim, list(chunks)
+        inner = (max(along, default=1) for a, along in zip(axes, chunks, strict=True) if a >= ndim)
+        room = GROUP // max(math.prod(inner) * self.grid.layout.dtype.itemsize, 1)
+        for k in sorted(range(len(axes)), key=lambda k: -axes[k]):
+            if axes[k] < ndim:
+                size, length = max(chunks[k], default=1), sum(chunks[k])
+                grouped[k] = uniform(max(size, min(room, length)), length)
+                room //= max(grouped[k], default=1)
+        return tuple(grouped)
 
     def transpose(self, order: tuple[int, ...]) -> da.Array:
         """Reorder the dimensions."""
         axes = tuple(self.axes[i] for i in order)
-        return Reads(self.grid, self.index, axes, tuple(self.chunks[i] for i in order)).array()
+        chunks = tuple(self.chunks[i] for i in order)
+        return Reads(self.grid, self.index, axes, chunks, self.chosen).array()
 
     def rechunk(self, chunks: Chunks) -> da.Array:
         """Cut the array otherwise; a chunk reads its own part of the files and no more."""
-        return Reads(self.grid, self.index, self.axes, chunks).array()
+        return Reads(self.grid, self.index, self.axes, chunks, chosen=True).array()
 
     def read_into(self, memory: np.ndarray) -> np.ndarray:
         """Read the whole array into the beginning of memory of the host, without dask."""
@@ -226,7 +262,7 @@ class Reads(BlockwiseDep):  # type: ignore[misc]
     def on(self, device: str | None) -> da.Array:
         """Read to a device, or to the host."""
         grid = replace(self.grid, device=device)
-        return Reads(grid, self.index, self.axes, self.chunks).array()
+        return Reads(grid, self.index, self.axes, self.chunks, self.chosen).array()
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,6 +276,7 @@ class _BlockRead:
     fill_value: float
     planes: np.ndarray | None
     device: str | None
+    access: Access | None = None
 
     @property
     def inner(self) -> tuple[int, ...]:
@@ -258,16 +295,23 @@ class _BlockRead:
 
     def fill(self, block: np.ndarray) -> None:
         """Read into memory of the host; its axes are in the order of the grid's and a file's."""
-        for slot, path in np.ndenumerate(self.paths):
-            planes = None if self.planes is None else self.planes[slot]
-            if path is None:
-                block[slot] = self.fill_value
-            elif planes is not None:
-                block[slot] = self._read_short(path, int(planes))
-            elif self.inner:
-                tiff.read(path, self.layout, self.selection, out=block[slot])
-            else:
-                block[slot] = tiff.read(path, self.layout, self.selection)
+        if self.access is None:
+            for slot, path in np.ndenumerate(self.paths):
+                self._fill_slot(block, slot, path)
+        else:
+            together(lambda each: self._fill_slot(block, *each), np.ndenumerate(self.paths))
+
+    def _fill_slot(self, block: np.ndarray, slot: tuple[int, ...], path: str | None) -> None:
+        """Read what is wanted of one file."""
+        planes = None if self.planes is None else self.planes[slot]
+        if path is None:
+            block[slot] = self.fill_value
+        elif planes is not None:
+            block[slot] = self._read_short(path, int(planes))
+        elif self.inner:
+            tiff.read(path, self.layout, self.selection, block[slot], self.access)
+        else:
+            block[slot] = tiff.read(path, self.layout, self.selection, None, self.access)
 
     def _read_short(self, path: str, planes: int) -> np.ndarray:
         """Read a file that holds only the first `planes`; what it lacks is filled."""
@@ -277,7 +321,8 @@ class _BlockRead:
         layout = replace(self.layout, shape=(planes, *self.layout.shape[1:]))
         found = np.full(self.inner, self.fill_value, self.layout.dtype)
         if held.any():
-            part = tiff.read(path, layout, (wanted[held] if wanted.ndim else first, *rest))
+            taken = wanted[held] if wanted.ndim else first
+            part = tiff.read(path, layout, (taken, *rest), None, self.access)
             found[held if wanted.ndim else ...] = part
         return found
 

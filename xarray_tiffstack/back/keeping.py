@@ -16,6 +16,7 @@ from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr.keeping import OTHERS, SLOTS
 from xarray_tiffstack.ome_zarr.results import Kept
 from xarray_tiffstack.source import below
+from xarray_tiffstack.storage import is_url
 from xarray_tiffstack.tiff.anatomy import anatomy, outlook
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ class Keeping:
             entirely are more than is kept unasked.
         """
         self.source, paths = plan.collection.source, plan.collection.paths
+        if is_url(self.source):
+            raise ValueError(
+                f"restorable=True reads entire files on disks; {self.source} is at a URL: leave it"
+            )
         if paths is None or set(plan.collection.slot_dims) != set(self.files.outer):
             raise ValueError("restorable=True needs 'path' along all dimensions of the files")
         slots = self._slots(plan)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _KEYWORDS = (
     "pattern|group|missing|duplicates|unmatched|pages|mosaic|overlap|validate|voxel_size|levels|"
     "chunks|shards|compressors|ngff_version|workers|overwrite|strict|verify|part|"
-    "restorable|keep_whole|sel|check|kind|inside|existing"
+    "restorable|keep_whole|sel|check|kind|inside|existing|storage_options"
 )
 
 

@@ -55,7 +55,7 @@ def _info(args: argparse.Namespace) -> int:
     from xarray_tiffstack.look.commands import show_info, show_json
 
     if args.suggest:
-        return _suggest(source_of(args))
+        return _suggest(args)
     ds = look_at(args)  # the report lists what does not fit
     if args.json:
         show_json(ds)
@@ -64,11 +64,12 @@ def _info(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _suggest(source: Any) -> int:
+def _suggest(args: argparse.Namespace) -> int:
     """Print what recognition and inference make of the names; opens no file."""
+    from xarray_tiffstack.storage import Access
     from xarray_tiffstack.table import suggest
 
-    lines, known = suggest(source)
+    lines, known = suggest(source_of(args), Access(args.storage_options))
     print("\n".join(lines))
     return DONE if known else REFUSED
 

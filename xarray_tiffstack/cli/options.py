@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def add_source(parser: argparse.ArgumentParser, nargs: str | None = "+") -> None:
     """Add the source, and the keywords of `xarray.open_dataset` that say how it is read."""
     option = parser.add_argument
-    option("source", metavar="SOURCE", nargs=nargs, help="a folder, a glob, or TIFFs")
+    option(
+        "source", metavar="SOURCE", nargs=nargs, help="a folder, a glob, or TIFFs; or URLs of them"
+    )
     option("--pattern", help="template, regular expression or name of a convention")
     option("--group", metavar="NAME", help="which sample, where names or folders give several")
     option("--missing", default="fill", choices=("fill", "raise"),
@@ -31,6 +33,8 @@ def add_source(parser: argparse.ArgumentParser, nargs: str | None = "+") -> None
     option("--voxel-size", type=pairs(float, alone=True), metavar="z=0.5,y=0.1,x=0.1",
            help="distance of voxels along z, y and x in micrometers; or one number")  # fmt: skip
     option("--validate", choices=("headers",), help="read the header of every file first")
+    option("--storage-options", type=named, metavar="NAME=VALUE,...",
+           help="how a URL is reached, such as anon=true; not for secrets")  # fmt: skip
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +58,19 @@ def pairs(kind: Callable[[str], float | str], *, alone: bool = False) -> Callabl
     return read
 
 
+def named(text: str) -> dict[str, str | bool]:
+    """Read ``name=value,name=value``.
+
+    Examples
+    --------
+    >>> named("anon=true,endpoint_url=http://localhost:9000/?a=b")
+    {'anon': True, 'endpoint_url': 'http://localhost:9000/?a=b'}
+    """
+    words = {"true": True, "false": False}
+    split = (pair.partition("=") for pair in text.split(","))
+    return {name.strip(): words.get(value.lower(), value) for name, _, value in split}
+
+
 def open_source(args: argparse.Namespace, unmatched: Literal["ignore"] | None = None) -> xr.Dataset:
     """Open what the command names; a conversion keeps the voxel size in its store."""
     import xarray as xr
@@ -71,6 +88,7 @@ def open_source(args: argparse.Namespace, unmatched: Literal["ignore"] | None = 
         mosaic=args.mosaic,
         overlap=args.overlap,
         validate=args.validate,
+        storage_options=args.storage_options,
     )
 
 

@@ -213,6 +213,7 @@ def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Summary:
         expected=args.expect,
         stop=stop,
         voxel_size=args.voxel_size,
+        storage_options=args.storage_options,
         **options,
     )
 

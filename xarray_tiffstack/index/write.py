@@ -31,6 +31,7 @@ from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.lock import locked
 from xarray_tiffstack.ome_zarr.plan import Plan
 from xarray_tiffstack.ome_zarr.settings import Options, make_settings
+from xarray_tiffstack.storage import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,6 +103,11 @@ def to_virtual(
         ngff_version="0.4" if kerchunk else "0.5",
     )
     collection = collect(ds, voxel_size)
+    if is_url(collection.source):
+        raise ValueError(
+            f"an index refers to files on disks; {collection.source} is at a URL: convert it with "
+            "ds.tiffstack.to_ome_zarr (tiffstack convert)"
+        )
     plan = Plan(collection, make_settings(collection, options))
     _check_place(target, plan, kerchunk, overwrite)
     if kerchunk and levels != 1:

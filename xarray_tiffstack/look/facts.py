@@ -11,6 +11,7 @@ from xarray_tiffstack.look.image import image_of, source_of
 from xarray_tiffstack.look.store import is_store
 from xarray_tiffstack.look.words import duration, in_bytes, label_text, ranges, seconds
 from xarray_tiffstack.messages import counted
+from xarray_tiffstack.storage import access_of, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,6 +157,8 @@ def python_call(ds: xr.Dataset, keywords: Mapping[str, Any] | None = None) -> st
         return f'xarray.open_datatree({source!r}, engine="zarr", chunks={{}}){node}'
     said = _keywords(ds) if keywords is None else keywords
     more = "".join(f", {name}={value!r}" for name, value in said.items())
+    if is_url(source) and access_of(source).options:
+        more += ", storage_options={...}"  # some are secret
     return f'xarray.open_dataset({source!r}, engine="tiffstack"{more})'
 
 

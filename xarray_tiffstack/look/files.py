@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -14,9 +13,11 @@ import numpy as np
 from xarray_tiffstack.look.image import noted, source_of
 from xarray_tiffstack.look.plate import wells_of
 from xarray_tiffstack.look.words import in_bytes, label_text, ranges
+from xarray_tiffstack.storage import is_url, joined
+from xarray_tiffstack.storage import sizes as sizes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import xarray as xr
 
@@ -28,7 +29,6 @@ State: TypeAlias = Literal[
 STATES: tuple[State, ...] = (
     "present", "other size", "short", "empty", "unreadable", "no longer there", "missing",
 )  # fmt: skip
-_BATCH = 500  # files that one thread asks the size of, before it takes the next
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +79,10 @@ class Files:
 
     def below(self, path: str) -> str:
         """Path relative to the source, with "/"."""
+        sep = "/" if is_url(path) else os.sep
         if self.source and path.startswith(self.source):
-            path = path[len(self.source) :].lstrip(os.sep)
-        return path.replace(os.sep, "/")
+            path = path[len(self.source) :].lstrip(sep)
+        return path.replace(sep, "/")
 
     def slot(self, at: Sequence[int]) -> str:
         """Labels of a slot in words: "channel 560, stack 3"."""
@@ -164,7 +165,8 @@ def files_of(ds: xr.Dataset, *, sizes: bool = True) -> Files:
     paths.flat[held] = path.values.ravel()[held]
     found = np.full(paths.shape, -1, np.int64)
     if sizes:
-        found.flat[held] = _sizes_on_disk(paths.flat[held])
+        asked = sizes_of(paths.flat[held].tolist())
+        found.flat[held] = [-1 if size is None else size for size in asked]
     labels = {str(d): ds[d].values for d in path.dims}
     usual = _usual(found[found > 0])
     source = source_of(ds)
@@ -198,33 +200,20 @@ def _states(
     noticed: dict[str, State] = {}
     for kind in kinds:
         for line in noted(ds, kind):  # each begins with the file, and a colon
-            noticed[os.path.normpath(os.path.join(source, line.split(": ")[0]))] = kind
+            noticed[_normal(joined(source, line.split(": ")[0]))] = kind
     for slot in np.flatnonzero(named) if noticed else ():
-        state = noticed.get(os.path.normpath(paths.flat[slot]))
+        state = noticed.get(_normal(paths.flat[slot]))
         if state is not None and sizes.flat[slot] > 0:
             states.flat[slot] = STATES.index(state)
     return states
+
+
+def _normal(path: str) -> str:
+    """Spell a path in one way."""
+    return path if is_url(path) else os.path.normpath(path)
 
 
 def _usual(sizes: np.ndarray) -> int | None:
     """Size of more than half of the files: those of compressed files differ, and say nothing."""
     (size, share), *_ = Counter(sizes.tolist()).most_common(1) or [(0, 0)]
     return size if share * 2 > len(sizes) else None
-
-
-def _sizes_on_disk(paths: Iterable[str]) -> list[int]:
-    """Size of each file, -1 where it is not there; a network answers many at once."""
-    every = list(paths)
-    batches = [every[i : i + _BATCH] for i in range(0, len(every), _BATCH)]
-    if len(batches) < 2:
-        return [_size(path) for path in every]
-    with ThreadPoolExecutor(16) as pool:
-        found = pool.map(lambda batch: [_size(path) for path in batch], batches)
-        return [size for sizes in found for size in sizes]
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1

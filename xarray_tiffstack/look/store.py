@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xarray_tiffstack.storage import is_url
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 def is_store(path: str | os.PathLike[str]) -> bool:
     """Whether a folder is a Zarr store."""
+    if is_url(path):  # as stores are called
+        return path.rstrip("/").endswith(".zarr")
     return any(os.path.exists(os.path.join(path, f)) for f in ("zarr.json", ".zgroup", ".zattrs"))
 
 
@@ -46,7 +50,7 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
         if not any({"y", "x"} <= set(v.dims) for v in part.data_vars.values()):
             raise ValueError(f"{path}{'/' if group else ''}{group} holds no image with labels")
     ds = parts[0] if len(parts) == 1 else _joined(parts)
-    ds.encoding["source"] = os.path.abspath(path)
+    ds.encoding["source"] = str(path) if is_url(path) else os.path.abspath(path)
     if groups[0]:
         ds.encoding["group"] = groups[0] if len(groups) == 1 else ""
     return ds

@@ -18,6 +18,7 @@ from xarray_tiffstack.messages import first_lines
 from xarray_tiffstack.ome_zarr.cloud import Cloud
 from xarray_tiffstack.ome_zarr.journal import NOTES
 from xarray_tiffstack.ome_zarr.pixels import Target, settle
+from xarray_tiffstack.storage import is_url, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,6 +55,8 @@ def check(target: Target, plan: Plan) -> None:
         Something else is there.
     """
     if not isinstance(target, Path):
+        if isinstance(target, str):
+            _check_url(target, plan.collection.source)
         held = set(Cloud(target).names())
         if held and held.isdisjoint((*ROOTS, NOTES)):
             raise FileExistsError(f"{target} holds something else than a Zarr store")
@@ -81,7 +84,7 @@ def check(target: Target, plan: Plan) -> None:
 
 def check_source(target: Path, source: str, paths: Any) -> None:
     """Nothing is ever written to the source, nor deleted around it."""
-    if not source or "://" in source:
+    if not source or is_url(source):
         return
     folders = {source}
     if paths is not None:
@@ -99,6 +102,18 @@ def check_source(target: Path, source: str, paths: Any) -> None:
             raise ValueError(f"{target} holds the source {folder}: write elsewhere, beside it")
 
 
+def _check_url(target: str, source: str) -> None:
+    """Nothing is ever written to a source at a URL, nor deleted around it."""
+    store, folder = target.rstrip("/") + "/", source.rstrip("/") + "/"
+    if is_url(source) and split(source).key and store.startswith(folder):
+        raise ValueError(
+            f"{target} is inside the source {source}, and nothing is written there: put the "
+            "store elsewhere"
+        )
+    if is_url(source) and folder.startswith(store):
+        raise ValueError(f"{target} holds the source {source}: put the store elsewhere, beside it")
+
+
 def _identities(path: Path) -> list[tuple[int, int]]:
     """Which folders a path is and lies in, as the file system numbers them, those that exist."""
     found = []
@@ -112,7 +127,7 @@ def _identities(path: Path) -> list[tuple[int, int]]:
 
 def _same(target: Path, other: str) -> bool:
     """Whether a place is the store, or in it, or around it."""
-    if "://" in other:
+    if is_url(other):
         return False
     path = Path(other).resolve()
     return path.is_relative_to(target) or target.is_relative_to(path)

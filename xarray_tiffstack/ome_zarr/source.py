@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from xarray_tiffstack.ome_zarr.levels import Memory
 from xarray_tiffstack.ome_zarr.results import Failure
+from xarray_tiffstack.storage import joined, states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -93,14 +93,11 @@ class Source:
         return BrokenError(text)
 
     def fingerprint(self, block: Block) -> int:
-        """Names, sizes and times of change of the files of a block, as one number."""
+        """Names, sizes and times of change (or ETags) of the files of a block, as one number."""
+        paths, source = self.plan.files(block), self.plan.collection.source
         lines = []
-        for path in self.plan.files(block):
-            try:
-                stat = os.stat(os.path.join(self.plan.collection.source, path))
-                lines.append(f"{path} {stat.st_size} {stat.st_mtime_ns}\n")
-            except OSError:  # not there, or not a local file
-                lines.append(f"{path}\n")
+        for path, state in zip(paths, states([joined(source, p) for p in paths]), strict=True):
+            lines.append(f"{path}\n" if state is None else f"{path} {state[0]} {state[1]}\n")
         return zlib.crc32("".join(lines).encode(errors="surrogateescape"))
 
     def changed(self, blocks: Iterable[Block], fingerprints: Iterable[float]) -> list[str]:

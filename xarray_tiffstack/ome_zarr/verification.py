@@ -21,6 +21,7 @@ from xarray_tiffstack.ome_zarr.results import Difference, VerifyResult
 from xarray_tiffstack.ome_zarr.source import without_broken
 from xarray_tiffstack.ome_zarr.task import Task
 from xarray_tiffstack.ome_zarr.writer import summed
+from xarray_tiffstack.storage import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -200,5 +201,5 @@ class _Recheck:
         at = dict(zip(collection.slot_dims, slot, strict=True))
         pixels = self.stored[image].isel(at, missing_dims="ignore")
         pixels = pixels.transpose(*(d for d in collection.dims if d in pixels.dims))
-        paths = [os.path.join(collection.source, p) for p in plan.paths([slot])]
+        paths = [joined(collection.source, p) for p in plan.paths([slot])]
         return self.recheck(paths, pixels)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from xarray_tiffstack.tiff.chain import ENCODED
+from xarray_tiffstack.tiff.directory import ENCODED
 from xarray_tiffstack.tiff.encoding import Encoder, find, makes
 from xarray_tiffstack.tiff.file import File
 from xarray_tiffstack.tiff.judge import asking, page_at

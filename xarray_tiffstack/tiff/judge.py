@@ -18,7 +18,7 @@ import tifffile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xarray_tiffstack.tiff.file import File
+    from xarray_tiffstack.tiff.file import Tiff
 
 _MOST_PAGES = 10**7  # that metadata may announce: tifffile keeps a list of them
 
@@ -36,7 +36,7 @@ logging.getLogger("tifffile").addFilter(_Hush())
 
 
 @contextmanager
-def asking(file: File, *, ends: bool = False) -> Iterator[tifffile.TiffFile]:
+def asking(file: Tiff, *, ends: bool = False) -> Iterator[tifffile.TiffFile]:
     """Open in tifffile; whatever it stumbles over is raised as an error that names the file.
 
     Where the chain of directories is not known to end, LSM files are not known as such: of them
@@ -48,6 +48,8 @@ def asking(file: File, *, ends: bool = False) -> Iterator[tifffile.TiffFile]:
         with tifffile.TiffFile(file, offset=0, is_lsm=lsm, is_scanimage=False) as tif:
             del tif.is_scanimage  # it matters only for opening
             yield tif
+        if file.failed is not None:  # tifffile goes on without what it could not read
+            raise file.failed
     except Exception as error:  # damaged files raise anything in parsers and codecs
         if file.path in str(error):
             raise

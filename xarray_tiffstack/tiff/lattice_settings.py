@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from xarray_tiffstack.storage import is_url, texts_in
+
 # Pitch of the camera's own pixels in micrometers, by model, from the makers' data sheets.
 _CAMERA_PIXELS = {
     "C11440-10C": 3.63,  # Hamamatsu ORCA-Flash2.8
@@ -75,11 +77,17 @@ def read_settings(source: str | os.PathLike[str]) -> dict[str, Any]:
     >>> settings["stacks"], settings["planes"], round(settings["voxel_size"]["z"], 6)
     (200, 101, 0.2)
     """
+    first, *others = [_parse(text) for text in _texts(source)] or [{}]
+    return {key: value for key, value in first.items() if all(o.get(key) == value for o in others)}
+
+
+def _texts(source: str | os.PathLike[str]) -> list[str]:
+    """Texts of a settings file, or of those in a folder."""
+    if is_url(source):
+        return texts_in(source, "*Settings.txt")
     path = Path(source)
     names = sorted(fnmatch.filter(os.listdir(path), "*Settings.txt")) if path.is_dir() else [""]
-    paths = [path / name for name in names]
-    first, *others = [_parse(each.read_text("utf-8", "replace")) for each in paths] or [{}]
-    return {key: value for key, value in first.items() if all(o.get(key) == value for o in others)}
+    return [(path / name).read_text("utf-8", "replace") for name in names]
 
 
 def _parse(text: str) -> dict[str, Any]:

@@ -18,14 +18,15 @@ import numpy as np
 import tifffile
 
 from xarray_tiffstack.messages import counted
-from xarray_tiffstack.tiff.chain import ENCODED, start_of
+from xarray_tiffstack.storage import is_url
+from xarray_tiffstack.tiff.directory import ENCODED, start_of
 from xarray_tiffstack.tiff.judge import asking, page_at, series_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from xarray_tiffstack.tiff.chain import Chain
-    from xarray_tiffstack.tiff.file import File
+    from xarray_tiffstack.tiff.file import Tiff
 
 ABSENT = -1  # in place of the number of a page: announced, and not in the file
 
@@ -78,7 +79,7 @@ def page_ndim(shape: tuple[int, ...], count: int) -> int:
     return sizes.index(math.prod(shape) // count) + 1
 
 
-def understand(file: File, chain: Chain) -> Meaning:
+def understand(file: Tiff, chain: Chain) -> Meaning:
     """Find the array of a file; reads its descriptions."""
     if not len(chain):
         raise OSError(f"{file.path} is cut short: it has no page")
@@ -162,7 +163,7 @@ def _names(letters: str) -> tuple[str, ...]:
     return tuple(_AXES.get(letter, "") for letter in letters)
 
 
-def _told(tif: tifffile.TiffFile, file: File, chain: Chain, stack: _Stack) -> Meaning | None:
+def _told(tif: tifffile.TiffFile, file: Tiff, chain: Chain, stack: _Stack) -> Meaning | None:
     """Arrange pages as the file or its index tells, if that fits their number."""
     plain = _one_after_the_other(stack, chain)
     if frames := _ndtiff(tif, file, chain, stack):
@@ -258,7 +259,7 @@ def _in_a_run(tif: tifffile.TiffFile, said: int) -> int:
 
 
 def _run(
-    file: File, chain: Chain, plain: Meaning, series: tifffile.TiffPageSeries, n: int
+    file: Tiff, chain: Chain, plain: Meaning, series: tifffile.TiffPageSeries, n: int
 ) -> Meaning:
     """Take pages that follow the pixels of the first without directories of their own."""
     nbytes = math.prod(plain.shape) * plain.dtype.itemsize
@@ -277,7 +278,7 @@ def _run(
     return replace(plain, axes=axes, shape=shape, run=start)
 
 
-def _as_told(series: tifffile.TiffPageSeries, file: File, chain: Chain, plain: Meaning) -> Meaning:
+def _as_told(series: tifffile.TiffPageSeries, file: Tiff, chain: Chain, plain: Meaning) -> Meaning:
     """Take the first image of a format that only tifffile knows."""
     shape, page = tuple(series.shape), series.keyframe
     if series.dtype is None or not math.prod(shape):
@@ -300,9 +301,11 @@ def _as_told(series: tifffile.TiffPageSeries, file: File, chain: Chain, plain: M
 
 
 def _ndtiff(
-    tif: tifffile.TiffFile, file: File, chain: Chain, stack: _Stack
+    tif: tifffile.TiffFile, file: Tiff, chain: Chain, stack: _Stack
 ) -> list[dict[str, int | str]]:
     """Say which frame each page of an NDTiff file is, by the index beside it."""
+    if is_url(file.path):  # only what is in the file counts
+        return []
     folder, name = os.path.split(file.path)
     index = os.path.join(folder, "NDTiff.index")
     said = (tif.micromanager_metadata if tif.is_micromanager else None) or {}

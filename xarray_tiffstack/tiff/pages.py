@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xarray_tiffstack.tiff.chain import ASK, ENCODED, Chain, segments, start_of
+from xarray_tiffstack.tiff.chain import Chain
+from xarray_tiffstack.tiff.directory import ASK, ENCODED, LOOK, segments, start_of
+from xarray_tiffstack.tiff.file import File
 from xarray_tiffstack.tiff.meaning import ABSENT, Meaning, understand
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from xarray_tiffstack.tiff.file import File
+    from xarray_tiffstack.tiff.file import Tiff
 
 MISSING = -3  # in place of the offset of a page's pixels: it is not in the file
 
 _TABLES = 64  # files whose tables are kept, so that plane after plane does not walk again
+_TABLES_AT_URLS = 4096
 _MEANINGS = 256  # kinds of files of which is known what tifffile says
 _KNOWN: dict[Hashable, Meaning] = {}
 
@@ -45,15 +48,17 @@ class Table:
         """Size of one decoded page in bytes."""
         return math.prod(self.meaning.shape) * self.meaning.dtype.itemsize // len(self.data)
 
-    def resolve(self, file: File, numbers: np.ndarray) -> np.ndarray:
+    def resolve(self, file: Tiff, numbers: np.ndarray) -> np.ndarray:
         """Offsets of the pixels of some pages; strips are looked up when first asked for."""
         unknown = numbers[self.data[numbers] == ASK]
+        if unknown.size > 1:
+            file.prefetch((int(ifd), LOOK) for ifd in self.ifds[unknown])
         for k in np.unique(unknown).tolist() if unknown.size else ():
             self.data[k] = start_of(file, int(self.ifds[k]), self.page_nbytes)
         offsets: np.ndarray = self.data[numbers]
         return offsets
 
-    def check(self, file: File) -> None:
+    def check(self, file: Tiff) -> None:
         """Raise unless all pixels that the pages announce can be in the file."""
         offsets = self.resolve(file, np.arange(len(self.data)))
         stored = offsets[offsets >= 0]
@@ -67,7 +72,7 @@ class Table:
                 raise too_large(file, self.page_nbytes, size)
 
 
-def too_large(file: File, nbytes: int, stored: int) -> ValueError:
+def too_large(file: Tiff, nbytes: int, stored: int) -> ValueError:
     """Return the error for a page that its stored bytes cannot hold."""
     return ValueError(
         f"{file.path} is damaged: a page of {nbytes} bytes is said to be stored in {stored} bytes"
@@ -75,7 +80,7 @@ def too_large(file: File, nbytes: int, stored: int) -> ValueError:
 
 
 def check_segments(
-    file: File, offsets: np.ndarray, counts: np.ndarray, *, sparse: bool = True
+    file: Tiff, offsets: np.ndarray, counts: np.ndarray, *, sparse: bool = True
 ) -> int:
     """Raise where strips or tiles are not in the file; return how many bytes they take of it.
 
@@ -94,7 +99,7 @@ def check_segments(
 
 
 @lru_cache(maxsize=_TABLES)
-def page_table(file: File) -> Table:
+def page_table(file: Tiff) -> Table:
     """Page table of a file; tifffile is asked once for all files that are just alike."""
     chain = Chain(file)
     likeness = chain.likeness()
@@ -115,6 +120,15 @@ def page_table(file: File) -> Table:
         data = meaning.run + nbytes * np.arange(count)
         return Table(meaning, data, data, np.ones_like(data))
     return _table(chain, meaning, broken)
+
+
+# To make one again is some requests.
+_table_at_url = lru_cache(maxsize=_TABLES_AT_URLS)(page_table.__wrapped__)
+
+
+def table_of(file: Tiff) -> Table:
+    """Page table of a file, as it is known already where that is so."""
+    return page_table(file) if isinstance(file, File) else _table_at_url(file)
 
 
 def _table(chain: Chain, meaning: Meaning, broken: int) -> Table:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import imagecodecs
 import numpy as np
 
-from xarray_tiffstack.tiff.chain import ENCODED, segments
+from xarray_tiffstack.tiff.directory import ENCODED, segments
 from xarray_tiffstack.tiff.file import File
 from xarray_tiffstack.tiff.judge import asking, page_at
 from xarray_tiffstack.tiff.meaning import Meaning, page_ndim

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xarray_tiffstack.tiff.file import File
-from xarray_tiffstack.tiff.pages import Table, page_table
+from xarray_tiffstack.tiff.pages import Table, table_of
 from xarray_tiffstack.tiff.region import Index, Region, positions
+from xarray_tiffstack.tiff.remote import with_file
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+
+    from xarray_tiffstack.storage import Access
+    from xarray_tiffstack.tiff.file import Tiff
 
 
 @dataclass(frozen=True)
@@ -87,15 +90,19 @@ def probe(path: str | os.PathLike[str], *, pages: str | None = None) -> Layout:
     >>> probe(path, pages="z").axes
     ('z', 'y', 'x')
     """
-    with File(path) as file:
-        table = page_table(file)
-        if table.broken:
-            raise OSError(f"{file.path} is cut short after page {table.broken}")
-        table.check(file)
-    found = table.meaning
+    found = with_file(path, _checked).meaning
     # By name: tifffile has 8-byte integers of C's "long long", which Zarr does not know.
     dtype = np.dtype(found.dtype.name)
     return Layout(_named(found.axes, pages or "page"), found.shape, dtype, found.notes)
+
+
+def _checked(file: Tiff) -> Table:
+    """Page table of a file that holds all that it announces."""
+    table = table_of(file)
+    if table.broken:
+        raise OSError(f"{file.path} is cut short after page {table.broken}")
+    table.check(file)
+    return table
 
 
 def read(
@@ -103,6 +110,7 @@ def read(
     layout: Layout,
     selection: Sequence[Index],
     out: np.ndarray | None = None,
+    access: Access | None = None,
 ) -> np.ndarray:
     """Read a region of a TIFF file that has the given layout.
 
@@ -118,6 +126,8 @@ def read(
     out
         Array to read into, of the shape of the result and the type of the layout. Memory that
         is contiguous is read into directly.
+    access
+        How a URL is reached; by default as when its source was opened.
 
     Returns
     -------
@@ -154,21 +164,24 @@ def read(
     shape = tuple(len(pick) for pick, keep in zip(picks, kept, strict=True) if keep)
     if out is not None and (out.shape != shape or out.dtype != layout.dtype):
         raise ValueError(f"out is {out.shape} {out.dtype}, not {shape} {layout.dtype}")
-    with File(path) as file:
-        table = fitting_table(file, layout)
-        if out is None:
+
+    def fill(file: Tiff) -> np.ndarray:
+        table, found = fitting_table(file, layout), out
+        if found is None:
             if math.prod(shape) * layout.dtype.itemsize > file.size:
                 table.check(file)  # before memory is taken that it cannot fill
-            out = np.empty(shape, layout.dtype)
-        if out.size:
+            found = np.empty(shape, layout.dtype)
+        if found.size:
             all_axes = tuple(slice(None) if keep else None for keep in kept)
-            Region(file, table, layout, picks).read(out[all_axes])
-    return out
+            Region(file, table, layout, picks).read(found[all_axes])
+        return found
+
+    return with_file(path, fill, access)
 
 
-def fitting_table(file: File, layout: Layout) -> Table:
+def fitting_table(file: Tiff, layout: Layout) -> Table:
     """Page table of a file that must hold `layout`; axes of length 1 do not matter."""
-    table = page_table(file)
+    table = table_of(file)
     found = table.meaning
     held, wanted = ([n for n in shape if n > 1] for shape in (found.shape, layout.shape))
     dtype = found.dtype.newbyteorder("=")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
+from xarray_tiffstack.tiff.remote import stream
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
@@ -65,7 +67,7 @@ def recheck(
     (1,) [[10, 11, 12, 13, 14], [15, 16, 17, 18, 19]]
     """
     try:
-        with tifffile.TiffFile(path) as tif:
+        with stream(path) as source, tifffile.TiffFile(source) as tif:
             yield from _sampled(tif, layout, sample, random.Random(f"{seed}/{path}"))
     except Exception as error:  # damaged files raise anything
         if str(path) in str(error):

@@ -9,21 +9,21 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from xarray_tiffstack.tiff.chain import ENCODED, segments
+from xarray_tiffstack.tiff.directory import ENCODED, segments
 from xarray_tiffstack.tiff.judge import asking, page_at
 from xarray_tiffstack.tiff.meaning import page_ndim
 from xarray_tiffstack.tiff.pages import MISSING, Table, check_segments, too_large
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import tifffile
 
-    from xarray_tiffstack.tiff.file import File
+    from xarray_tiffstack.tiff.file import Tiff
     from xarray_tiffstack.tiff.reading import Layout
 
 Index: TypeAlias = int | slice | np.ndarray
@@ -73,10 +73,14 @@ def _take(array: np.ndarray, picks: Sequence[_Pick]) -> np.ndarray:
     return array
 
 
+def _do(work: Callable[..., object], *given: Any) -> None:
+    work(*given)
+
+
 class Region:
     """The part of one open file that a selection names."""
 
-    def __init__(self, file: File, table: Table, layout: Layout, picks: Sequence[_Pick]) -> None:
+    def __init__(self, file: Tiff, table: Table, layout: Layout, picks: Sequence[_Pick]) -> None:
         self.file, self.table, self.dtype = file, table, table.meaning.dtype
         ndim = len(layout.shape) - page_ndim(layout.shape, len(table.data))
         self.page_shape = layout.shape[ndim:]
@@ -95,7 +99,8 @@ class Region:
         if self.adjoining is not None and view.flags.c_contiguous and offsets.min() >= 0:
             self.read_runs(offsets, view)
             return
-        encoded = []
+        encoded: list[tuple[int, np.ndarray]] = []
+        parts: list[tuple[Any, ...]] = []
         places = np.ndindex(*map(len, self.lead_picks))
         for k, (place, offset) in enumerate(zip(places, offsets.tolist(), strict=True)):
             block = view[place]
@@ -104,9 +109,10 @@ class Region:
             elif offset == MISSING:
                 block[...] = 0
             elif self.adjoining is not None and block.flags.c_contiguous:
-                self.read_runs(offsets[k : k + 1], block)
+                parts.append((self.read_runs, offsets[k : k + 1], block))
             else:
-                self.read_rows(offset, block)
+                parts.append((self.read_rows, offset, block))
+        self.file.each(_do, parts)
         if encoded:
             self.decode(encoded)
 
@@ -137,15 +143,21 @@ class Region:
         edges = [0, len(starts)]
         if len(starts) > 1:
             edges[1:1] = (np.flatnonzero(np.diff(starts) != length) + 1).tolist()
+        step = self.file.step
+        if not self.dtype.isnative:
+            step = max(length, (step or _BLOCK) // length * length)
+        pieces = []
         for first, last in pairwise(edges):
-            run = flat[first * length : last * length]
-            if self.dtype.isnative:
-                self.file.into(int(starts[first]), run)
-                continue
-            for begin in range(0, len(run), step := max(length, _BLOCK // length * length)):
-                piece = run[begin : begin + step]
-                self.file.into(int(starts[first]) + begin, piece)
-                piece.view(view.dtype).byteswap(inplace=True)
+            run, start = flat[first * length : last * length], int(starts[first])
+            size = step or len(run)
+            pieces += [(start + k, run[k : k + size]) for k in range(0, len(run), size)]
+        self.file.each(self.read_piece, pieces)
+
+    def read_piece(self, offset: int, piece: np.ndarray) -> None:
+        """Read bytes of pixels, and put them in the order of this machine."""
+        self.file.into(offset, piece)
+        if not self.dtype.isnative:
+            piece.view(self.dtype.newbyteorder("=")).byteswap(inplace=True)
 
     @cached_property
     def spans(self) -> tuple[list[tuple[int, int]], np.ndarray]:
@@ -232,14 +244,18 @@ class Region:
             * math.prod(page.shaped)
             // (page.imagelength * page.imagewidth)
         )
-        for i, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
+        wanted = []
+        for i in range(len(offsets)):
             _, (s, z, y, x, _), (depth, length, width, _) = page.decode(None, i)
             high = min(y + length, bottom) - max(y, top)
             wide = min(x + width, right) - max(x, left)
-            if high <= 0 or wide <= 0:
-                continue
-            target = shaped[s, z : z + depth, y : y + length, x : x + width]
-            data = self.file.at(offset, count) if offset else None
+            if high > 0 and wide > 0:
+                target = shaped[s, z : z + depth, y : y + length, x : x + width]
+                wanted.append((i, target))
+                missing -= high * wide * target.shape[0] * target.shape[-1]
+        stored = self.file.several([(offsets[i], counts[i]) for i, _ in wanted if offsets[i]])
+        for i, target in wanted:
+            data = next(stored) if offsets[i] else None
             pixels, *_ = page.decode(data, i, jpegtables=page.jpegtables)
             if pixels is None:
                 target[...] = page.nodata
@@ -248,7 +264,6 @@ class Region:
                 if pixels.shape != target.shape:
                     raise ValueError("a strip or tile holds too few pixels")
                 target[...] = pixels
-            missing -= high * wide * target.shape[0] * target.shape[-1]
         if missing:
             raise ValueError("the strips or tiles of a page do not fill it")
         if not direct:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from xarray_tiffstack.tiff.chain import Chain
-from xarray_tiffstack.tiff.file import File
 from xarray_tiffstack.tiff.judge import asking, is_unsafe
+from xarray_tiffstack.tiff.remote import with_file
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
+
+    from xarray_tiffstack.tiff.file import Tiff
 
 _MICROMETERS = {"nm": 1e-3, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0}
 _NAMES = {"nanometer": "nm", "micron": "um", "micrometer": "um", "millimeter": "mm", "in": "inch"}
@@ -84,8 +86,13 @@ def metadata(path: str | os.PathLike[str]) -> Metadata:
     >>> metadata(path).voxel_size
     {'z': 0.4, 'y': 0.1, 'x': 0.1}
     """
+    return with_file(path, _metadata_of)
+
+
+def _metadata_of(file: Tiff) -> Metadata:
+    """Ask tifffile, and look at what other programs write."""
     found = []
-    with File(path) as file, asking(file) as tif:
+    with asking(file) as tif:
         page = tif.pages.first
         resolution = [page.tags.valueof(code) for code in (282, 283)]
         if tif.ome_metadata:

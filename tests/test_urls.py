@@ -1,0 +1,673 @@
+"""Sources at a URL: an S3 server of this machine, which moto brings, and a plain HTTP server.
+
+All requests go through a proxy, which counts them, and fails when it is told to.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numpy as np
+import pytest
+import tifffile
+import xarray as xr
+from conftest import pixels, write
+from proxy import FAULTS, Proxy
+from served import Served
+
+from xarray_tiffstack import scan, tiff
+from xarray_tiffstack.storage import Access, sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+obstore = pytest.importorskip("obstore")
+MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent))
+PATTERN = "cell_t{t:d}.tif"
+# So that what never comes right is given up within seconds.
+SOON = {
+    "retry_config": {
+        "max_retries": 3,
+        "backoff": {"init_backoff": timedelta(milliseconds=10), "base": 2},
+    },
+    "client_options": {"timeout": timedelta(seconds=2)},
+}
+PLANE = (96, 192)
+
+
+def opened(source: Any, **options: Any) -> xr.Dataset:
+    options.setdefault("pattern", PATTERN)
+    return xr.open_dataset(source, engine="tiffstack", **options)
+
+
+def value(t: int, z: int) -> int:
+    return 1000 * t + z
+
+
+def write_stack(path: Path, t: int, planes: int, **options: Any) -> Path:
+    """Write a stack with a directory between each plane and the next."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tifffile.TiffWriter(path) as file:
+        for z in range(planes):
+            plane = np.full(PLANE, value(t, z), "uint16")
+            plane[0, 0] = 9
+            file.write(plane, contiguous=False, metadata=None, **options)
+    return path
+
+
+class Web:
+    """A folder behind an HTTP server and the proxy."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.folder = folder
+        self.server = Served(folder, **options)
+        self.proxy = Proxy(self.server.port)
+
+    def urls(self) -> list[str]:
+        return [f"{self.proxy.url}/{path.name}" for path in sorted(self.folder.glob("*.tif"))]
+
+    def close(self) -> None:
+        self.proxy.close()
+        self.server.close()
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Web]:
+    (tmp_path / "web").mkdir()
+    web = Web(tmp_path / "web")
+    yield web
+    web.close()
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[int]:
+    """Port of an S3 server."""
+    if MOTO is None:
+        pytest.skip("moto_server is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [MOTO, "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline, "moto_server did not begin"
+                    time.sleep(0.1)
+            yield port
+        finally:
+            server.terminate()
+
+
+class Bucket:
+    """An empty bucket behind the proxy."""
+
+    number = 0
+
+    def __init__(self, port: int) -> None:
+        Bucket.number += 1
+        self.name = f"bucket{Bucket.number}"
+        self.proxy = Proxy(port)
+        self.options = {"key": "a", "secret": "b", "endpoint_url": self.proxy.url, **SOON}
+        make = urllib.request.Request(f"{self.proxy.url}/{self.name}", method="PUT")
+        urllib.request.urlopen(make).close()
+        self.store, _ = Access(self.options).store(f"s3://{self.name}/x")
+
+    def put(self, folder: Path, at: str = "raw") -> str:
+        """Put the files of a folder into the bucket, and return their URL."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                key = f"{at}/{path.relative_to(folder).as_posix()}"
+                obstore.put(self.store, key, path.read_bytes())
+        self.proxy.clear()
+        return f"s3://{self.name}/{at}"
+
+
+@pytest.fixture
+def bucket(moto: int) -> Iterator[Bucket]:
+    bucket = Bucket(moto)
+    yield bucket
+    bucket.proxy.close()
+
+
+# --- which files there are ------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Files in two folders, and what is left out of a listing."""
+    for t in range(3):
+        for day in (1, 2):
+            write(tmp_path / f"raw/day{day}/cell_t{t}.tif", 3 * day + t)
+    write(tmp_path / "raw/.hidden.tif", 0)
+    write(tmp_path / "raw/out.zarr/cell_t9.tif", 0)
+    (tmp_path / "raw/notes.txt").write_text("x")
+    return tmp_path / "raw"
+
+
+DAYS = "day{day:d}/cell_t{t:d}.tif"
+
+
+def test_a_folder_in_a_bucket_is_as_one_on_a_disk(bucket: Bucket, folder: Path) -> None:
+    url = bucket.put(folder)
+    for source in (url, f"{url}/"):
+        ds = opened(source, pattern=DAYS, storage_options=bucket.options)
+        local = opened(folder, pattern=DAYS)
+        np.testing.assert_array_equal(ds.image, local.image)
+        assert ds.attrs["source"] == url
+        assert ds.path.sel(day=2, t=1).item() == f"{url}/day2/cell_t1.tif"
+        assert dict(ds.sizes) == dict(local.sizes)
+
+
+@pytest.mark.parametrize(
+    ("glob", "names"),
+    [
+        ("day1/*.tif", ["day1/cell_t0.tif", "day1/cell_t1.tif", "day1/cell_t2.tif"]),
+        ("**/cell_t2.tif", ["day1/cell_t2.tif", "day2/cell_t2.tif"]),
+        ("day[2]/cell_t?.tif", ["day2/cell_t0.tif", "day2/cell_t1.tif", "day2/cell_t2.tif"]),
+        ("day2/cell_t0.tif", ["day2/cell_t0.tif"]),
+    ],
+)
+def test_globs_and_single_files(bucket: Bucket, folder: Path, glob: str, names: list[str]) -> None:
+    url = bucket.put(folder)
+    table = scan(f"{url}/{glob}", "[day{day:d}/]cell_t{t:d}.tif", storage_options=bucket.options)
+    assert table["path"].tolist() == [f"{url}/{name}" for name in names]
+
+
+def test_a_table_of_urls_is_opened_as_it_was_scanned(bucket: Bucket, folder: Path) -> None:
+    url = bucket.put(folder)
+    table = scan(url, DAYS, storage_options=bucket.options)
+    ds = opened(table[table["day"] == 2], pattern=None)
+    np.testing.assert_array_equal(ds.image.sel(t=1), pixels(7))
+
+
+def test_a_local_url(folder: Path) -> None:
+    ds = opened(folder.as_uri(), pattern=DAYS)
+    assert ds.attrs["source"] == str(folder)
+    np.testing.assert_array_equal(ds.image, opened(folder, pattern=DAYS).image)
+    files = [path.as_uri() for path in folder.glob("day1/*.tif")]
+    np.testing.assert_array_equal(opened(files).image, opened(folder / "day1").image)
+
+
+def test_sources_that_are_refused(bucket: Bucket, folder: Path, web: Web) -> None:
+    url = bucket.put(folder)
+    options = bucket.options
+    with pytest.raises(FileNotFoundError, match=r"no TIFF in s3://.*/absent"):
+        opened(f"s3://{bucket.name}/absent", storage_options=options)
+    with pytest.raises(FileNotFoundError, match=r"s3://.*/cell_t7.tif does not exist"):
+        opened(f"{url}/day1/cell_t7.tif", storage_options=options)
+    files = [f"{url}/day1/cell_t0.tif", f"{url}/day1/cell_t7.tif"]
+    with pytest.raises(FileNotFoundError, match="1 of 2 files do not exist"):
+        opened(files, storage_options=options)
+    with pytest.raises(ValueError, match="one server or in one bucket"):
+        opened([f"{url}/day1/cell_t0.tif", "s3://other/day1/cell_t1.tif"])
+    with pytest.raises(ValueError, match="one server or in one bucket"):
+        opened([f"{url}/day1/cell_t0.tif", folder / "day1/cell_t1.tif"])
+    with pytest.raises(OSError, match="gives no listing: give a list of the URLs"):
+        opened(f"{web.proxy.url}/raw/")
+    with pytest.raises(ValueError, match="ftp:// is not read"):
+        opened("ftp://example.org/raw/")
+    with pytest.raises(ValueError, match="with a password"):
+        opened(["https://me:secret@example.org/cell_t0.tif"])
+    with pytest.raises(ValueError, match="storage_options of s3://"):
+        opened(url, storage_options={**options, "colour": "red"})
+
+
+def test_an_empty_object(bucket: Bucket, tmp_path: Path) -> None:
+    for t in range(3):
+        write(tmp_path / f"raw/cell_t{t}.tif", t)
+    (tmp_path / "raw/cell_t1.tif").write_bytes(b"")
+    url = bucket.put(tmp_path / "raw")
+    with pytest.warns(UserWarning, match=r"cell_t1.tif is empty \(0 bytes\)"):
+        ds = opened(url, storage_options=bucket.options)
+    assert ds.present.values.tolist() == [True, False, True]
+    with pytest.raises(OSError, match=r"cell_t1.tif is empty \(0 bytes\)"):
+        tiff.probe(f"{url}/cell_t1.tif")
+
+
+def test_settings_beside_the_files(bucket: Bucket, acquisition: Path) -> None:
+    text = "# of stacks (0) :\t200\nZ motion :\tSample piezo\n"
+    (acquisition / "ex6-2_Settings.txt").write_text(text)
+    url = bucket.put(acquisition)
+    ds = opened(url, pattern=None, storage_options=bucket.options)
+    assert ds.image.attrs["z_motion"] == "Sample piezo"
+
+
+# --- what is asked of the server ------------------------------------------------------------
+
+
+def test_requests_of_a_stack_of_many_directories(web: Web) -> None:
+    for t in range(3):
+        write_stack(web.folder / f"cell_t{t}.tif", t, 201)
+    total = (web.folder / "cell_t0.tif").stat().st_size
+    ds = opened(web.urls())
+    looks, head = 3, 1  # at the sizes of three files; and the beginning of one
+    asked = [r for r in web.proxy.requests if r.method == "GET"]
+    assert len(web.proxy.requests) - len(asked) == looks
+    assert len(asked) <= head + 201
+    assert web.proxy.nbytes < total / 10
+    web.proxy.clear()
+
+    np.testing.assert_array_equal(ds.image.isel(t=0, z=150).values[1], value(0, 150))
+    assert [r.nbytes for r in web.proxy.requests] == [2 * PLANE[0] * PLANE[1]]
+    web.proxy.clear()
+    np.testing.assert_array_equal(ds.image.isel(t=0, z=151, y=5).values, value(0, 151))
+    assert [r.nbytes for r in web.proxy.requests] == [2 * PLANE[1]]
+    web.proxy.clear()
+
+    # A file of the same length: its beginning, its last directory, the pixels.
+    np.testing.assert_array_equal(ds.image.isel(t=1, z=7)[1], value(1, 7))
+    assert len(web.proxy.requests) == 3
+
+
+def test_directories_at_the_end_are_one_request(web: Web) -> None:
+    planes = np.arange(50 * 64 * 128, dtype="uint32").reshape(50, 64, 128)
+    tifffile.imwrite(web.folder / "cell_t0.tif", planes, metadata=None, contiguous=True)
+    ds = opened(web.urls())
+    np.testing.assert_array_equal(ds.image.isel(z=31), planes[31])
+    assert len([r for r in web.proxy.requests if r.method == "GET"]) <= 3
+
+
+def test_strips_of_a_page_are_one_request(web: Web) -> None:
+    planes = np.random.default_rng(0).integers(0, 99, (9, 256, 256), "uint16")
+    options: dict[str, Any] = {"compression": "zlib", "rowsperstrip": 16, "metadata": None}
+    tifffile.imwrite(web.folder / "cell_t0.tif", planes, **options)
+    ds = opened(web.urls())
+    web.proxy.clear()
+    np.testing.assert_array_equal(ds.image.isel(z=8), planes[8])
+    assert len(web.proxy.requests) <= 2
+    web.proxy.clear()
+    np.testing.assert_array_equal(ds.image.isel(z=7, y=slice(100, 130)), planes[7, 100:130])
+    assert web.proxy.nbytes < planes[7].nbytes / 2
+
+
+def test_many_files_are_waited_for_at_once(web: Web) -> None:
+    for t in range(60):
+        write_stack(web.folder / f"cell_t{t:02d}.tif", t, 8)
+    ds = opened(web.urls())
+    web.proxy.clear()
+    web.proxy.delay = 0.05
+    kymograph = ds.image.isel(z=5, y=3)
+    np.testing.assert_array_equal(kymograph, [[value(t, 5)] * PLANE[1] for t in range(60)])
+    assert 16 <= web.proxy.most <= 32
+    assert len(web.proxy.requests) <= 3 * 60
+    # Chunks that somebody asked for stay.
+    assert len(ds.chunk(t=1).image.isel(z=5).chunks[0]) == 60
+
+
+def test_small_files_are_one_request_each(web: Web) -> None:
+    for t in range(5):
+        write(web.folder / f"cell_t{t}.tif", t)
+    ds = opened(web.urls())
+    web.proxy.clear()
+    np.testing.assert_array_equal(ds.image, np.stack([pixels(t) for t in range(5)]))
+    assert len(web.proxy.requests) == 4  # one was read for its header
+
+
+def test_a_listing_tells_the_sizes(bucket: Bucket, tmp_path: Path) -> None:
+    for t in range(40):
+        write(tmp_path / f"raw/cell_t{t:02d}.tif", t)
+    url = bucket.put(tmp_path / "raw")
+    ds = opened(url, storage_options=bucket.options)
+    assert len(bucket.proxy.requests) == 2  # the listing, and one file
+    bucket.proxy.clear()
+    report = ds.tiffstack.report()
+    assert (report.matched, report.missing) == (40, [])
+    assert len(bucket.proxy.requests) == 1
+
+
+# --- all kinds of TIFF ----------------------------------------------------------------------
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "imagej": {"imagej": True},
+    "ome": {"ome": True},
+    "big-endian": {"byteorder": ">"},
+    "big-endian ImageJ": {"imagej": True, "byteorder": ">"},
+    "BigTIFF": {"bigtiff": True},
+    "strips": {"rowsperstrip": 7},
+    "lzw": {"compression": "lzw", "predictor": True},
+    "zlib": {"compression": "zlib", "rowsperstrip": 16},
+    "jpeg2000": {"compression": "jpeg2000"},
+    "tiles": {"tile": (32, 32)},
+    "zstd tiles": {"tile": (32, 48), "compression": "zstd"},
+    "described": {"description": "x" * 200_000, "metadata": None},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_file_is_read_as_on_a_disk(web: Web, kind: str, apart: bool) -> None:
+    options, rng = dict(KINDS[kind]), np.random.default_rng(1)
+    planes = rng.integers(0, 4000, (12, 96, 112), "uint16")
+    path = web.folder / "cell_t0.tif"
+    if apart and not {"imagej", "ome"} & options.keys():
+        with tifffile.TiffWriter(
+            path, bigtiff=options.pop("bigtiff", False), byteorder=options.pop("byteorder", None)
+        ) as file:
+            for k, plane in enumerate(planes):
+                more = {**options, "metadata": None}
+                if k:
+                    more.pop("description", None)
+                file.write(plane, contiguous=False, **more)
+    else:
+        tifffile.imwrite(path, planes, photometric="minisblack", **options)
+    (url,) = web.urls()
+    layout = tiff.probe(path)
+    assert tiff.probe(url) == layout
+    assert tiff.metadata(url) == tiff.metadata(path)
+    everything = slice(None)
+    for selection in (
+        (everything,) * 3,
+        (5, everything, everything),
+        (everything, 40, everything),
+        (everything, everything, slice(100, 3, -7)),
+        (np.array([11, 0, 3]), slice(20, 60, 3), np.array([5, 4])),
+    ):
+        np.testing.assert_array_equal(
+            tiff.read(url, layout, selection), tiff.read(path, layout, selection)
+        )
+    np.testing.assert_array_equal(tiff.read(url, layout, (everything,) * 3), planes)
+    for index, plane in tiff.recheck(url, layout, sample=3):
+        np.testing.assert_array_equal(plane, planes[index])
+
+
+def test_compressed_files_of_one_length_are_not_confused(web: Web) -> None:
+    """Two files that begin, end and are as long as each other, with other pages between."""
+    rng = np.random.default_rng(2)
+    noise = rng.integers(0, 60000, (2, *PLANE), "uint16")
+    noise[1, 20:] = 0  # is compressed to less
+    pages = [noise[0], noise[0], noise[1], noise[0], noise[1], noise[0]]
+    for t, order in enumerate(([0, 1, 2, 3, 4, 5], [0, 1, 3, 2, 4, 5])):
+        with tifffile.TiffWriter(web.folder / f"cell_t{t}.tif") as file:
+            for k in order:
+                file.write(pages[k], contiguous=False, metadata=None, compression="zlib")
+    first, second = (path.stat().st_size for path in sorted(web.folder.glob("*.tif")))
+    assert first == second
+    ds = opened(web.urls())
+    np.testing.assert_array_equal(ds.image[0], pages)
+    np.testing.assert_array_equal(ds.image[1], [pages[k] for k in (0, 1, 3, 2, 4, 5)])
+
+
+def test_damaged_files_are_refused_as_on_a_disk(web: Web) -> None:
+    whole = write_stack(web.folder / "cell_t0.tif", 0, 9).read_bytes()
+    rng = random.Random(3)
+    path = web.folder / "cell_t0.tif"
+    for _ in range(60):
+        data = bytearray(whole)
+        if rng.random() < 0.3:
+            del data[rng.randrange(len(data)) :]
+        for _ in range(rng.randrange(4)):
+            if data:
+                data[rng.randrange(min(len(data), 400))] = rng.randrange(256)
+        path.write_bytes(data)
+        sizes(web.urls())  # as whatever opens a source asks
+        found = []
+        for place in (str(path), web.urls()[0]):
+            try:
+                layout = tiff.probe(place)
+                found.append((str(layout), tiff.read(place, layout, (slice(None),) * 3).tobytes()))
+            except (OSError, ValueError, MemoryError) as error:
+                found.append((type(error).__name__, str(error).replace(place, "")))
+        assert found[0] == found[1]
+
+
+# --- what goes wrong on the way -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_faults_are_got_over(bucket: Bucket, tmp_path: Path, kind: str) -> None:
+    for t in range(4):
+        write_stack(tmp_path / f"raw/cell_t{t}.tif", t, 12)
+    url = bucket.put(tmp_path / "raw")
+    rng, share = random.Random(4), 0.06 if kind == "silent" else 0.2
+    bucket.proxy.fault = lambda request: kind if rng.random() < share else None
+    options = {**bucket.options, "retry_config": {**SOON["retry_config"], "max_retries": 12}}
+    ds = opened(url, storage_options=options)
+    with dask.config.set(scheduler="threads"):
+        found = ds.image.values
+    np.testing.assert_array_equal(found, opened(tmp_path / "raw").image)
+    assert bucket.proxy.given[kind]
+
+
+@pytest.mark.parametrize("kind", FAULTS[:4])
+def test_what_stays_wrong_is_an_error_that_names_the_object(
+    bucket: Bucket, tmp_path: Path, kind: str
+) -> None:
+    for t in range(3):
+        write_stack(tmp_path / f"raw/cell_t{t}.tif", t, 12)
+    url = bucket.put(tmp_path / "raw")
+    ds = opened(url, storage_options=bucket.options)
+    bucket.proxy.fault = lambda request: kind if "cell_t2" in request.path else None
+    np.testing.assert_array_equal(ds.image.isel(t=1, z=3)[1], value(1, 3))
+    with pytest.raises(OSError, match=rf"{url}/cell_t2.tif cannot be read"):
+        ds.image.isel(t=2, z=3).load()
+    with pytest.raises(OSError, match=rf"{url}/cell_t2.tif cannot be read"):
+        ds.image.isel(z=3).load()
+    bucket.proxy.fault = lambda request: None
+    np.testing.assert_array_equal(ds.image.isel(t=2, z=3)[1], value(2, 3))
+
+
+def test_what_tifffile_could_not_read_is_not_passed_over(bucket: Bucket, tmp_path: Path) -> None:
+    """A description that does not come would make other axes of the pages."""
+    planes = np.zeros((6, 8, 8), "uint16")
+    labels = ["y" * 40_000] * 6
+    metadata = {"axes": "TYX", "Labels": labels}
+    (tmp_path / "raw").mkdir()
+    tifffile.imwrite(tmp_path / "raw/cell_t0.tif", planes, imagej=True, metadata=metadata)
+    url = bucket.put(tmp_path / "raw")
+    number = [0]
+
+    def from_the_third(request: Any) -> str | None:
+        number[0] += 1
+        return "500" if number[0] > 2 else None
+
+    bucket.proxy.fault = from_the_third
+    with pytest.raises(OSError, match=r"cell_t0.tif cannot be read"):
+        opened(url, storage_options=bucket.options)
+
+
+def test_an_object_that_changes_while_it_is_read(web: Web) -> None:
+    path = write_stack(web.folder / "cell_t0.tif", 0, 30)
+    ds = opened(web.urls())
+    assert ds.image.isel(z=3)[1, 0] == value(0, 3)
+    # Between two reads: read anew, as on a disk.
+    write_stack(path, 5, 30)
+    assert ds.image.isel(z=3)[1, 0] == value(5, 3)
+    assert any(request.if_match for request in web.proxy.requests)
+    # Within one: refused.
+    write_stack(path, 6, 30)
+    count = [0]
+
+    def change(request: Any) -> None:
+        count[0] += 1
+        if count[0] > 5:
+            write_stack(path, count[0], 30)
+
+    web.proxy.fault = change
+    with pytest.raises(OSError, match=r"cell_t0.tif changed while it was read: open the source"):
+        ds.image.load()
+
+
+def test_a_server_that_tells_no_state(tmp_path: Path) -> None:
+    write_stack(tmp_path / "cell_t0.tif", 1, 12)
+    web = Web(tmp_path, etags=False)
+    try:
+        ds = opened(web.urls(), storage_options=SOON)
+        np.testing.assert_array_equal(ds.image.isel(z=5)[1], value(1, 5))
+        assert not any(request.if_match for request in web.proxy.requests)
+        rng = random.Random(5)
+        web.proxy.fault = lambda request: "short" if rng.random() < 0.2 else None
+        np.testing.assert_array_equal(ds.image, opened(tmp_path).image)
+    finally:
+        web.close()
+
+
+def test_a_server_without_ranges_is_refused(tmp_path: Path) -> None:
+    write_stack(tmp_path / "cell_t0.tif", 1, 12)
+    web = Web(tmp_path, ranges=False)
+    try:
+        with pytest.raises(OSError, match=r"cell_t0.tif cannot be read"):
+            opened(web.urls(), storage_options=SOON)
+    finally:
+        web.close()
+
+
+# --- what is done with it -------------------------------------------------------------------
+
+
+def test_other_processes_reach_the_same_place(bucket: Bucket, tmp_path: Path) -> None:
+    for t in range(4):
+        write_stack(tmp_path / f"raw/cell_t{t}.tif", t, 5)
+    url = bucket.put(tmp_path / "raw")
+    ds = opened(url, storage_options=bucket.options)
+    code = (
+        "import pickle, sys; ds = pickle.load(sys.stdin.buffer);"
+        "print(ds.image.isel(z=3, y=1, x=0).values.tolist(), ds.tiffstack.report().matched)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(ds), capture_output=True, check=True
+    )
+    assert run.stdout.decode().split() == f"{[value(t, 3) for t in range(4)]} 4".split()
+
+
+def test_no_secret_is_shown(bucket: Bucket, tmp_path: Path) -> None:
+    write(tmp_path / "raw/cell_t0.tif", 0)
+    write(tmp_path / "raw/cell_t1.tif", 1)
+    url = bucket.put(tmp_path / "raw")
+    ds = opened(url, storage_options={**bucket.options, "secret": "hush"})
+    assert "storage_options={...}" in str(ds.tiffstack.report())
+    shown = [repr(ds), str(ds.tiffstack.report()), repr(Access({"secret": "hush"}))]
+    shown += [repr({**ds.attrs, **ds.image.attrs, **ds.encoding, **ds.image.encoding})]
+    assert not any("hush" in text for text in shown)
+
+
+def test_a_source_in_a_bucket_is_converted_and_verified(bucket: Bucket, tmp_path: Path) -> None:
+    for t in range(4):
+        write_stack(tmp_path / f"raw/cell_t{t}.tif", t, 6)
+    url = bucket.put(tmp_path / "raw")
+    ds = opened(url, storage_options=bucket.options)
+    store = tmp_path / "out.zarr"
+    assert ds.tiffstack.to_ome_zarr(store).files == 4
+    assert ds.tiffstack.verify(store).ok
+    found = xr.open_datatree(store, engine="zarr")["0"].image
+    np.testing.assert_array_equal(found, opened(tmp_path / "raw").image)
+    write_stack(tmp_path / "raw/cell_t2.tif", 7, 6)
+    bucket.put(tmp_path / "raw")
+    assert not ds.tiffstack.verify(store).ok
+    summary = ds.tiffstack.to_ome_zarr(store)
+    assert summary.written >= 1
+    assert ds.tiffstack.verify(store).ok
+
+
+def test_nothing_is_written_into_a_source(bucket: Bucket, tmp_path: Path) -> None:
+    write(tmp_path / "raw/cell_t0.tif", 0)
+    write(tmp_path / "raw/cell_t1.tif", 1)
+    url = bucket.put(tmp_path / "raw")
+    ds = opened(url, storage_options=bucket.options)
+    for store in (url, f"{url}/out.zarr"):
+        with pytest.raises(ValueError, match="is inside the source"):
+            ds.tiffstack.to_ome_zarr(store)
+    with pytest.raises(ValueError, match="holds the source"):
+        ds.tiffstack.to_ome_zarr(f"s3://{bucket.name}")
+
+
+def test_a_bucket_that_is_still_being_written(bucket: Bucket, tmp_path: Path) -> None:
+    from xarray_tiffstack.watch import follow
+
+    for t in range(5):
+        write_stack(tmp_path / f"raw/cell_time{t}.tif", t, 3)
+
+    def fill() -> None:
+        for t in range(5):
+            path = tmp_path / f"raw/cell_time{t}.tif"
+            obstore.put(bucket.store, f"raw/{path.name}", path.read_bytes())
+            time.sleep(0.3)
+
+    writer = threading.Thread(target=fill)
+    writer.start()
+    summary = follow(
+        f"s3://{bucket.name}/raw",
+        tmp_path / "out.zarr",
+        pattern="cell_time{time:d}.tif",
+        expected=5,
+        poll=0.1,
+        storage_options=bucket.options,
+    )
+    writer.join()
+    assert summary.files == 5
+    found = xr.open_datatree(tmp_path / "out.zarr", engine="zarr")["0"].image
+    assert found.isel(z=2, y=1, x=1).values.tolist() == [value(t, 2) for t in range(5)]
+
+
+def test_the_command(bucket: Bucket, tmp_path: Path) -> None:
+    for t in range(3):
+        write(tmp_path / f"raw/cell_t{t}.tif", t)
+    url = bucket.put(tmp_path / "raw")
+    options = f"key=a,secret=b,endpoint_url={bucket.proxy.url}"
+    common = ["--pattern", PATTERN, "--storage-options", options]
+
+    def run(*words: str) -> str:
+        command = [sys.executable, "-m", "xarray_tiffstack", *words, *common]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert "3 files" in run("info", url)
+    run("preview", url, str(tmp_path / "page.html"))
+    assert "cell_t1.tif" in (tmp_path / "page.html").read_text()
+    run("convert", url, str(tmp_path / "out.zarr"), "--quiet")
+    assert "verified" in run("verify", url, str(tmp_path / "out.zarr"), "--quiet")
+
+
+def test_without_obstore(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['obstore'] = None; import xarray as xr\n"
+        "try: xr.open_dataset('s3://bucket/raw/', engine='tiffstack')\n"
+        "except ImportError as error: print(error)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 'pip install "xarray-tiffstack[remote]"' in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "has"),
+    [
+        ("s3://b/a", {"anon": True, "client_kwargs": {"region_name": "eu-west-1"}}, "region"),
+        ("gs://b/a", {"token": "anon"}, "skip_signature"),
+        ("az://b/a", {"account_name": "me", "sas_token": "sv=1&sig=x"}, "account_name"),
+        ("abfs://b@me.dfs.core.windows.net/a", {"anon": True}, "account_name"),
+        ("az://b/a", {"connection_string": "AccountName=me;AccountKey=aGk="}, "account_key"),
+    ],
+)
+def test_options_as_others_spell_them(url: str, options: dict[str, Any], has: str) -> None:
+    store, key = Access(options).store(url)
+    assert key == "a"
+    assert has in store.config
+
+
+def test_what_needs_files_on_disks_says_so(bucket: Bucket, tmp_path: Path) -> None:
+    write(tmp_path / "raw/cell_t0.tif", 0)
+    ds = opened(bucket.put(tmp_path / "raw"), storage_options=bucket.options)
+    with pytest.raises(ValueError, match="is at a URL"):
+        ds.tiffstack.to_ome_zarr(tmp_path / "a.zarr", restorable=True)
+    with pytest.raises(ValueError, match="is at a URL"):
+        ds.tiffstack.to_virtual(tmp_path / "raw.json")
+    assert not (tmp_path / "a.zarr").exists()
+    found = ds.tiffstack.to_tiff(tmp_path / "new")
+    assert found.written == 1
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "new" / "t0.tif"), pixels(0))

@@ -1,0 +1,169 @@
+"""How the directories of a TIFF are reached: one after the other on a disk, many at once at a URL.
+
+At a URL each step is a request. So directories at equal distances are asked for at once, and each
+is still reached from the one before. Of a file of the same length as one that was read before,
+whose pages and directories lie at equal distances, the first and the last directory are compared.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from xarray_tiffstack.tiff.directory import LOOK, PLACES, SIZES, directory, tags_of
+from xarray_tiffstack.tiff.file import File
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from xarray_tiffstack.tiff.file import Tiff
+
+_MOST_GUESSES = 4  # at the distance of directories of one file
+_FIRST_GUESS, _NEXT_GUESS = 256, 4096  # directories that are asked for at once
+_BESIDE = 1 << 16  # bytes from a directory, within which its values are read with it
+_KINDS = 64  # of files whose directories are remembered
+
+
+class Walk(NamedTuple):
+    """The directories of a file, by their offsets, in their order."""
+
+    blocks: dict[int, bytes]
+    broken: bool
+    """Whether the chain leads out of the file."""
+    circle: bool
+    """Whether the last page leads back to one before."""
+
+
+def walk(file: Tiff) -> Walk:
+    """Read each directory, with the link to the next, in one piece."""
+    return _step_by_step(file) if isinstance(file, File) else _far(file)
+
+
+def _step_by_step(file: File) -> Walk:
+    blocks: dict[int, bytes] = {}
+    size, count = 0, b""
+    link, wide, read = file.format.link, file.format.length.size, super(File, file).read
+    (at,) = link.unpack_from(file.head, file.format.start)
+    while at:
+        if at in blocks:
+            return Walk(blocks, False, True)
+        block = b""
+        if at < file.size:
+            file.seek(at)
+            block = read(size)
+        # Unless it is as long as the one before:
+        if not block or len(block) < size or block[:wide] != count:
+            if not (block := directory(file, at)):
+                return Walk(blocks, True, False)
+            size, count = len(block), block[:wide]
+        blocks[at] = block
+        (at,) = link.unpack_from(block, size - link.size)
+    return Walk(blocks, False, False)
+
+
+# --- at a URL
+
+
+def _far(file: Tiff) -> Walk:
+    """Walk in few round trips: what is asked for at once is a guess, and each link decides."""
+    if (blocks := _remembered(file)) is not None:
+        return Walk(blocks, False, False)
+    blocks = {}
+    link, guesses, guessed = file.format.link, 0, -1
+    (at,) = link.unpack_from(file.head, file.format.start)
+    places: list[int] = []
+    while at:
+        if at in blocks:
+            return Walk(blocks, False, True)
+        if not (block := directory(file, at)):
+            return Walk(blocks, True, False)
+        blocks[at] = block
+        places.append(at)
+        (at,) = link.unpack_from(block, len(block) - link.size)
+        step = at - places[-1]
+        equal = len(places) > 1 and step == places[-1] - places[-2] > 0
+        if equal and at > guessed and guesses < _MOST_GUESSES:
+            most = _NEXT_GUESS if guessed > 0 and guessed == places[-1] else _FIRST_GUESS
+            guesses += most == _FIRST_GUESS
+            guessed = _ask_for(file, block, places[-1], step, most)
+    _remember(file, blocks)
+    return Walk(blocks, False, False)
+
+
+def _ask_for(file: Tiff, block: bytes, at: int, step: int, most: int) -> int:
+    """Ask for the directories at equal distances behind one, and return where the last is."""
+    before, behind = _beside(file, block, at)
+    last = at + step * min(most, (file.size - 1 - at) // step)
+    file.prefetch(
+        (max(0, start - before), before + behind) for start in range(at + step, last + 1, step)
+    )
+    return last
+
+
+def _beside(file: Tiff, block: bytes, at: int) -> tuple[int, int]:
+    """How many bytes before and from a directory on hold it and where it says its pixels are."""
+    before, behind = 0, max(LOOK, len(block))
+    for code, (kind, count, value) in tags_of(file, block).items():
+        size = count * SIZES.get(kind, 0)
+        if code in PLACES and size > len(value):
+            (where,) = file.format.link.unpack(value)
+            if at - _BESIDE <= where and where + size <= at + _BESIDE:
+                before, behind = max(before, at - where), max(behind, where + size - at)
+    return before, behind
+
+
+# --- files that are alike
+
+_lock = threading.Lock()
+_seen: OrderedDict[Hashable, dict[int, bytes]] = OrderedDict()
+
+
+def _first_of(file: Tiff) -> tuple[int, bytes]:
+    """Offset of the first directory, and the directory."""
+    (at,) = file.format.link.unpack_from(file.head, file.format.start)
+    return at, directory(file, at)
+
+
+def _remembered(file: Tiff) -> dict[int, bytes] | None:
+    """Directories of a file of this length that begins and ends as this one does."""
+    at, first = _first_of(file)
+    with _lock:
+        known = _seen.get((file.size, file.head, at, first))
+    if known is None:
+        return None
+    last = next(reversed(known))
+    return known if directory(file, last) == known[last] else None
+
+
+def _remember(file: Tiff, blocks: dict[int, bytes]) -> None:
+    """Remember the directories of a file where nothing in it can lie otherwise."""
+    if len(blocks) < 4 or not _even(file, blocks):
+        return
+    at, first = next(iter(blocks.items()))
+    with _lock:
+        _seen[file.size, file.head, at, first] = blocks
+        if len(_seen) > _KINDS:
+            _seen.popitem(last=False)
+
+
+def _even(file: Tiff, blocks: dict[int, bytes]) -> bool:
+    """Whether pages of one strip, stored as they are, follow each other like their directories.
+
+    Compressed pages may be of other lengths in a file of the same length, and are walked.
+    """
+    places = np.fromiter(blocks, np.int64, len(blocks))[1:]
+    starts = []
+    for block in list(blocks.values())[1:]:
+        tags = tags_of(file, block)
+        if tags.get(259, (3, 1, b"\1\0"))[2][:2] not in (b"\1\0", b"\0\1"):
+            return False
+        kind, count, value = tags.get(273, (0, 0, b""))
+        size = SIZES.get(kind, 0)
+        if count != 1 or not 0 < size <= len(value):
+            return False
+        starts.append(int.from_bytes(value[:size], file.format.endian))
+    steps, moves = np.diff(places), np.diff(np.array(starts, np.int64))
+    return bool((steps == steps[0]).all() and (moves == moves[0]).all() and moves[0] > 0)
