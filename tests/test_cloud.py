@@ -254,12 +254,14 @@ def test_faults_on_the_way_are_got_over(acquisition, bucket, monkeypatch, kind):
     monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": proxy.url})
     ds, store = dataset(acquisition), f"{bucket}/faults-{kind}.zarr"
     to_ome_zarr(ds, store, levels=2, limits=ONE_FILE_A_BLOCK)
-    assert verify(ds, store).ok
     assert proxy.given[kind] > 3
     assert {request.method for request in proxy.requests} >= {"GET", "PUT"}
-    monkeypatch.undo()
-    to_ome_zarr(ds, f"{bucket}/whole-{kind}.zarr", levels=2, limits=ONE_FILE_A_BLOCK)
-    assert objects(f"faults-{kind}.zarr") == objects(f"whole-{kind}.zarr")
+    with monkeypatch.context() as straight:
+        straight.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server}")
+        straight.setitem(fsspec.config.conf, "s3", {})
+        to_ome_zarr(ds, f"{bucket}/whole-{kind}.zarr", levels=2, limits=ONE_FILE_A_BLOCK)
+        assert objects(f"faults-{kind}.zarr") == objects(f"whole-{kind}.zarr")
+    assert verify(ds, store).ok
     proxy.close()
 
 
@@ -271,6 +273,6 @@ def test_two_parts_at_once(acquisition, bucket):
         for number in (2, 1)
     ]
     assert [part.wait() for part in parts] == [0, 0]
-    assert verify(dataset(acquisition), store).ok
     to_ome_zarr(dataset(acquisition), f"{bucket}/alone.zarr")
     assert objects("parts.zarr") == objects("alone.zarr")
+    assert verify(dataset(acquisition), store).ok
