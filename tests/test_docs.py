@@ -21,7 +21,7 @@ import sys
 import sysconfig
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import tifffile
@@ -31,6 +31,9 @@ from test_private import PRIVATE
 import xarray_tiffstack
 from xarray_tiffstack import load_conventions
 from xarray_tiffstack.demo import write_acquisition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.md"))
@@ -84,6 +87,27 @@ def test_page(page: Path, folder: Path) -> None:
         assert pictures(page), "a page of the gallery shows a picture"
         for name in pictures(page):
             assert (folder / name).is_file(), f"{page.name} shows {name}, and does not draw it"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two processes that compute, as machines of a cluster would."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
+    ) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("page", GALLERY, ids=named)
+def test_a_page_of_the_gallery_runs_on_a_cluster(page: Path, folder: Path, cluster: Any) -> None:
+    from distributed import Client
+
+    for module in needs(page):
+        warnings.simplefilter("ignore", DeprecationWarning)  # in others' packages
+        pytest.importorskip(module)
+    with Client(cluster):
+        run_page(page, folder)
 
 
 def needs(page: Path) -> list[str]:

@@ -271,7 +271,7 @@ def test_in_other_processes(shared_acquisition: Path) -> None:
     host, card = both(shared_acquisition)
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None
+            n_workers=1, threads_per_worker=2, processes=True, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster),
     ):

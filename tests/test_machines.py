@@ -192,7 +192,7 @@ def test_a_client_that_runs_is_used(acquisition, tmp_path):
     ran: list[str] = []
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

@@ -35,7 +35,7 @@ def executors(stack: ExitStack) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     warnings.simplefilter("ignore")
     cluster = distributed.LocalCluster(
-        n_workers=CORES, threads_per_worker=1, dashboard_address=None
+        n_workers=CORES, threads_per_worker=1, dashboard_address=":0"
     )
     stack.enter_context(cluster)
     return {
