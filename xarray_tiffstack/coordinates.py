@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from xarray_tiffstack import tiff
 from xarray_tiffstack.array.variable import TokenVariable
 from xarray_tiffstack.names.vocabulary import VOCABULARY
 from xarray_tiffstack.positions import evenly_spaced
+from xarray_tiffstack.wells import rows_and_columns
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -101,6 +102,24 @@ def positions(
             times = np.arange(length) * said.time_interval
             coords[axis] = TokenVariable(axis, times, {"units": "millisecond"})
     return coords
+
+
+def plate(well: xr.Variable | None, taken: Collection[str]) -> dict[str, xr.Variable]:
+    """Coordinates beside the well: its row (a letter) and column (a number) on the plate.
+
+    None where a well has no such name, or where something else is called row or col.
+    """
+    if well is None or {"row", "col"} & {*taken}:
+        return {}
+    found = rows_and_columns(well.values.ravel().tolist())
+    if found is None:
+        return {}
+    rows = np.array(found[0], object).reshape(well.shape)
+    columns = np.array(found[1], int).reshape(well.shape)
+    return {
+        "row": TokenVariable(well.dims, rows, {"long_name": "row of the plate"}),
+        "col": TokenVariable(well.dims, columns, {"long_name": "column of the plate"}),
+    }
 
 
 def lasers(

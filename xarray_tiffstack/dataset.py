@@ -16,7 +16,7 @@ from xarray_tiffstack.array import expressions
 from xarray_tiffstack.array.mosaic import stitch
 from xarray_tiffstack.array.reads import FileGrid
 from xarray_tiffstack.array.variable import FileVariable
-from xarray_tiffstack.coordinates import Notes, labels_and_tokens, lasers, positions
+from xarray_tiffstack.coordinates import Notes, labels_and_tokens, lasers, plate, positions
 from xarray_tiffstack.grid.placing import Grid, make_grid
 from xarray_tiffstack.grid.tiles import find_joins, tile_tokens
 from xarray_tiffstack.messages import counted, first_lines, user_stacklevel
@@ -89,6 +89,7 @@ def make_dataset(table: FileTable, headers: Headers, options: Options) -> xr.Dat
     _check_names((*image.dims, *grid.coords))
     coords = labels_and_tokens(grid, joins, image.lengths, table)
     coords |= positions(image.inner_sizes, path, options.voxel_size, notes)
+    coords |= plate(coords.get("well"), (*image.dims, *coords))
     coords |= lasers(coords.get("wavelength"), notes.settings.get("channels", []))
     # Coordinates are promoted afterwards: given as such, xarray makes plain variables of them.
     return xr.Dataset(

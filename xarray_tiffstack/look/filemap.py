@@ -14,6 +14,7 @@ from xarray_tiffstack.look import plate
 from xarray_tiffstack.look.files import STATES
 from xarray_tiffstack.look.words import in_bytes, label_text
 from xarray_tiffstack.messages import counted
+from xarray_tiffstack.wells import letters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +108,7 @@ def _plate(files: Files) -> Map:
     squares = {place: _square(files, of_well) for place, of_well in each.items()}
     height, width = plate.shape(list(each))
     rows: list[tuple[str, list[Square | None]]] = [
-        (plate.letters(r), [squares.get((r, c)) for c in range(width)]) for r in range(height)
+        (letters(r), [squares.get((r, c)) for c in range(width)]) for r in range(height)
     ]
     merged = len(next(iter(each.values())))
     return Map(rows, [str(c + 1) for c in range(width)], merged, is_plate=True)

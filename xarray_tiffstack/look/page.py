@@ -6,12 +6,12 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xarray_tiffstack.look import plate
 from xarray_tiffstack.look.filemap import map_html
 from xarray_tiffstack.look.histogram import histogram_svg
 from xarray_tiffstack.look.picture import data_uri
 from xarray_tiffstack.look.planes import NO_FILE, saturated
 from xarray_tiffstack.look.words import label_text
+from xarray_tiffstack.wells import letters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -116,7 +116,7 @@ def _plate(shown: Preview, pictures: Sequence[Picture], drawn: Sequence[np.ndarr
     nothing = f"<span class='ts-shot ts-well' {_box(shown, side)}></span>"
     lines = [
         _row(
-            plate.letters(row),
+            letters(row),
             [_shot(shown, *wells[row, c], side) if (row, c) in wells else nothing for c in across],
         )
         for row in range(rows[0], rows[-1] + 1)

@@ -8,6 +8,7 @@ import numpy as np
 
 from xarray_tiffstack.look.image import plain
 from xarray_tiffstack.ome_zarr import images
+from xarray_tiffstack.wells import number, row_and_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,9 +33,9 @@ def wells_of(ds: xr.Dataset) -> Wells:
     if not {"row", "col", "y", "x"} <= set(sizes) or not images.collect(plain(ds)).plate:
         return {}
     rows, columns = (ds[name].values.tolist() for name in ("row", "col"))
-    numbers = [_number(row) if str(row).isalpha() else int(row) for row in rows]
+    numbers = [number(row) if str(row).isalpha() else int(row) - 1 for row in rows]
     return {
-        (numbers[i] - 1, int(columns[j]) - 1): {"row": i, "col": j}
+        (numbers[i], int(columns[j]) - 1): {"row": i, "col": j}
         for i, j in np.ndindex(len(rows), len(columns))
     }
 
@@ -48,23 +49,10 @@ def places(wells: Iterable[object]) -> list[Place] | None:
     ([(1, 2), (26, 0)], None)
     """
     try:
-        names = [images.row_and_column(str(well)) for well in wells]
+        names = [row_and_column(str(well)) for well in wells]
     except ValueError:
         return None
-    return [(_number(row) - 1, int(column) - 1) for row, column in names]
-
-
-def _number(letters: str) -> int:
-    """Read A as 1, Z as 26, AA as 27."""
-    number = 0
-    for letter in letters.upper():
-        number = 26 * number + ord(letter) - ord("A") + 1
-    return number
-
-
-def letters(row: int) -> str:
-    """Name a row that is counted from 0: A, B, ..., Z, AA."""
-    return chr(ord("A") + row) if row < 26 else letters(row // 26 - 1) + letters(row % 26)
+    return [(number(row), int(column) - 1) for row, column in names]
 
 
 def shape(wells: Sequence[Place]) -> tuple[int, int]:

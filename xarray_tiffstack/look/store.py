@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xarray_tiffstack.ome_zarr.images import PLATE
 from xarray_tiffstack.storage import is_url
 
 if TYPE_CHECKING:
@@ -83,6 +84,12 @@ def _ome(attrs: Mapping[str, Any]) -> dict[str, Any]:
     return dict(attrs.get("ome", attrs))
 
 
+def _along(part: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    """Make dimensions of labels of an image; its row and column are along the well."""
+    given = {n: part[n].variable.expand_dims("well") for n in PLATE if n in part.coords}
+    return part.expand_dims(list(names)).assign_coords(given if "well" in names else {})
+
+
 def _joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """Put images together along the labels that they differ in."""
     import xarray as xr
@@ -93,12 +100,15 @@ def _joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
         if not coord.dims and all(name in part.coords for part in parts)
     }
     varying = {str(n): labels for n, labels in scalars.items() if len(set(labels)) > 1}
+    # What is beside a label is none: the file, and the row and column of a well.
+    beside = {"path", "present", *(PLATE if "well" in varying else ())}
+    varying = {n: labels for n, labels in varying.items() if n not in beside}
     for number in range(1, len(varying) + 1):
         for names in combinations(varying, number):
             told = set(zip(*(varying[name] for name in names), strict=True))
             grid = np.prod([len(set(varying[name])) for name in names])
             if len(told) == len(parts) == grid:
-                expanded = [part.expand_dims(list(names)) for part in parts]
+                expanded = [_along(part, names) for part in parts]
                 joined = xr.combine_by_coords(
                     expanded, coords="different", compat="equals", join="outer",
                     combine_attrs="override",

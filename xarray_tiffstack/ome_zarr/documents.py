@@ -16,6 +16,7 @@ from zarr.errors import ZarrUserWarning
 
 from xarray_tiffstack.ome_zarr import metadata as ngff
 from xarray_tiffstack.ome_zarr import skew
+from xarray_tiffstack.ome_zarr.images import PLATE
 from xarray_tiffstack.ome_zarr.journal import FIELDS, NOTES, REASONS, path_of
 from xarray_tiffstack.ome_zarr.keeping import rooms
 from xarray_tiffstack.ome_zarr.levels import level_labels
@@ -225,13 +226,15 @@ def extends(
     """Whether the labels of a level of the store are those of a plan, or begin them along time.
 
     Numbers may differ in their last digits, and attributes other than units: other versions of this
-    program wrote other ones.
+    program wrote other ones, and no row and column of a well beside its name.
     """
     try:
         old = xr.open_zarr(target, group=image.group(level), chunks=None, consolidated=False)
     except FileNotFoundError:  # another image began later
         return False
     old, new = old.drop_vars("image").load(), documents.labels(image, level)
+    if "well" in old.variables and not {*PLATE} & {*old.variables}:
+        new = new.drop_vars(PLATE, errors="ignore")
     kinds = [{n: (v.dims, _kind(v.dtype)) for n, v in ds.variables.items()} for ds in (old, new)]
     if kinds[0] != kinds[1]:
         return False

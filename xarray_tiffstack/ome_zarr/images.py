@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import string
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from xarray_tiffstack.positions import evenly_spaced
+from xarray_tiffstack.wells import letters, row_and_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -222,41 +221,6 @@ def _well(ds: xr.Dataset, at: Mapping[str, int]) -> tuple[str, str]:
         return row_and_column(label(ds, "well", at["well"]))
     row, column = (ds[name].isel(at, missing_dims="ignore").item() for name in PLATE)
     return (str(row) if str(row).isalpha() else letters(int(row) - 1)), str(column)
-
-
-def row_and_column(well: object) -> tuple[str, str]:
-    """Read the name of a well.
-
-    A quarter of a well of 384 is one of 1536. Of a number alone nothing says how many columns the
-    plate has, so that all wells are in one row.
-
-    Examples
-    --------
-    >>> row_and_column("B03"), row_and_column("A02.b1"), row_and_column("W0013")
-    (('B', '03'), ('B', '3'), ('W', '13'))
-    """
-    text = str(well)
-    if number := re.fullmatch(r"[Ww](\d{3,})|(\d+)", text):
-        return "W", str(int(number[1] or number[2]))
-    if quarter := re.fullmatch(r"([A-Za-z])(\d+)\.([ab])([12])", text):
-        row = 2 * string.ascii_uppercase.index(quarter[1].upper()) + "ab".index(quarter[3])
-        return letters(row), str(2 * int(quarter[2]) - 2 + int(quarter[4]))
-    found = re.fullmatch(r"([A-Za-z]+)[-_]?(\d+)", text)
-    if found is None:
-        raise ValueError(f"well {text!r} is not a letter and a number, such as B03")
-    return found[1], found[2]
-
-
-def letters(row: int) -> str:
-    """Name of a row of a plate, from 0.
-
-    Examples
-    --------
-    >>> letters(0), letters(25), letters(26), letters(31)
-    ('A', 'Z', 'AA', 'AF')
-    """
-    first, last = divmod(row, 26)
-    return (letters(first - 1) if first else "") + string.ascii_uppercase[last]
 
 
 def natural(name: str) -> tuple[int, int, str]:
