@@ -79,6 +79,7 @@ def is_repository(path: Path) -> bool:
 
 def put(store: Any, made: Mapping[str, bytes], clear: bool) -> None:
     """Write keys to a session."""
+
     async def write() -> None:
         if clear:
             await store.clear()

@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 
 from xarray_tiffstack.index.references import DECODE
-from xarray_tiffstack.ome_zarr.journal import FIELDS, REASONS, Journal, path_of
+from xarray_tiffstack.ome_zarr.journal import FIELDS, Journal, path_of
 from xarray_tiffstack.ome_zarr.pixels import Arrays
 from xarray_tiffstack.ome_zarr.pool import PROCESSORS, pool_of
 from xarray_tiffstack.ome_zarr.progress import bar
