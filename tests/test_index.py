@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +16,11 @@ import pytest
 import tifffile
 import xarray as xr
 import zarr
-from conftest import DATA, SHAPE, pixels, write
+from conftest import DATA, SHAPE, pixels, write, write_acquisition
 from packaging.version import Version
 from test_truth import SETS, unpacked
 
-from xarray_tiffstack import check_index, open_index, tiff
+from xarray_tiffstack import check_index, follow_index, open_index, tiff
 from xarray_tiffstack.cli import main
 from xarray_tiffstack.ome_zarr.images import collect
 
@@ -497,6 +499,45 @@ def test_the_command_writes_and_checks_an_index(
     assert main(["index", str(acquisition), str(index), "--check"]) == 4
     assert changed_file(acquisition).name in capsys.readouterr().out
     assert main(["index", str(acquisition), str(index), "--overwrite"]) == 0
+
+
+# --- a folder that grows --------------------------------------------------------------------
+
+
+def test_each_time_point_of_a_growing_folder_can_be_read_again(tmp_path: Path) -> None:
+    made = write_acquisition(tmp_path / "made")
+    index, raw = tmp_path / "raw.icechunk", tmp_path / "raw"
+    raw.mkdir()
+    shown: list[int] = []
+
+    class Microscope(threading.Thread):
+        def run(self) -> None:
+            for path in sorted(made.iterdir(), key=lambda path: path.name[21:30]):
+                shutil.copy2(path, raw / path.name)
+                time.sleep(0.05)
+
+    microscope = Microscope()
+    microscope.start()
+    found = follow_index(raw, index, poll=0.02, expected=15)
+    microscope.join()
+    assert found.files == 15
+    repo = icechunk.Repository.open(icechunk.local_filesystem_storage(str(index)))
+    *commits, _ = [each.id for each in repo.ancestry(branch="main")]
+    for commit in reversed(commits):
+        tree = xr.open_datatree(open_index(index, snapshot=commit), engine="zarr")
+        got = tree["0"].to_dataset().load()
+        shown.append(got.sizes["stack"])
+        wanted = opened(made).sel(stack=got["stack"]).image.where(got.present, 0)
+        np.testing.assert_array_equal(got.image, wanted.transpose(*got.image.dims))
+    assert sorted({*shown}) == [2, 3, 4, 5]
+    assert shown == sorted(shown)
+    xr.testing.assert_equal(level(index), opened(raw).transpose(*level(index).image.dims).load())
+
+
+def test_references_of_kerchunk_do_not_follow(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"one state only.*icechunk"):
+        follow_index(tmp_path / "raw", tmp_path / "raw.json", expected=1)
+    assert main(["index", "raw", "raw.icechunk", "--follow", "--pages", "z"]) == 1
 
 
 # --- one file -------------------------------------------------------------------------------

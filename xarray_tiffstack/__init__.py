@@ -4,9 +4,9 @@ The entry point is ``xarray.open_dataset("raw/", engine="tiffstack")``; it needs
 package. What is here is for those who want one step alone: the file table (`scan`), how names are
 read (`Pattern`), the naming conventions that are known (`Convention`, `Token`, `conventions`,
 `load_conventions`), a folder that is still being written (`follow`), the way back from a store to
-its files (`restore`), a virtual Zarr of a folder (`open_index`, `check_index`), and the types of
-what these and methods give (`Report`, `Summary`, `Failure`, `Kept`, `VerifyResult`, `Difference`,
-`Proof`, `Restored`, `Exported`, `Indexed`).
+its files (`restore`), a virtual Zarr of a folder (`open_index`, `check_index`, `follow_index`), and
+the types of what these and methods give (`Report`, `Summary`, `Failure`, `Kept`, `VerifyResult`,
+`Difference`, `Proof`, `Restored`, `Exported`, `Indexed`).
 
 Importing it registers ``.tiffstack`` on every Dataset and DataArray.
 """
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr import VerifyResult as VerifyResult
     from xarray_tiffstack.table import scan as scan
     from xarray_tiffstack.watch import follow as follow
+    from xarray_tiffstack.watch import follow_index as follow_index
 
 __version__ = "0.1.0"
 
@@ -61,6 +62,7 @@ _MODULES = {
     "check_index": "index",
     "conventions": "names.conventions",
     "follow": "watch",
+    "follow_index": "watch",
     "load_conventions": "names.conventions",
     "open_index": "index",
     "restore": "back.writing",

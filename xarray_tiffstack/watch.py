@@ -7,6 +7,7 @@ folder, whatever happened on the way.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import fields, replace
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xarray_tiffstack.index import check_index, to_virtual
 from xarray_tiffstack.ome_zarr.convert import to_ome_zarr
 from xarray_tiffstack.ome_zarr.growth import Growth
 from xarray_tiffstack.ome_zarr.images import axes
@@ -24,11 +26,11 @@ from xarray_tiffstack.table import scan
 from xarray_tiffstack.tiff import probe
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
 
+    from xarray_tiffstack.index import Indexed
     from xarray_tiffstack.ome_zarr.results import Summary
 
 POLL = 2.0  # seconds between looks at the folder
@@ -96,28 +98,13 @@ def follow(
     file changes the layout (the first of another channel or position, a time point between two
     that are there), growing stops, and at the end all of the folder is converted again.
     """
-    stop = stop or threading.Event()
-    begun = changed = time.monotonic()
+    begun = time.monotonic()
     layout = Options(**{name: options[name] for name in LAYOUT if name in options})
     growth = Growth(store, layout, options.get("workers"), overwrite)
-    seen: dict[str, tuple[int, int | str]] = {}
-    complete: set[str] = set()
-    while not stop.is_set():
-        table, before = _listed(source, pattern, storage_options), seen
-        seen = {} if table is None else _looks(table["path"].tolist())
-        changed = changed if seen == before else time.monotonic()
-        still = {path for path, look in seen.items() if look == before.get(path)}
-        fresh = {path for path in still - complete if _readable(path)}
-        complete = (complete & still) | fresh
-        if fresh and table is not None:
-            points = _time_points(table[table["path"].isin(complete)])
-            if points is not None:
-                growth.take(points)
-        if expected is not None and len(complete) >= expected:
-            break
-        if until_idle is not None and time.monotonic() - changed >= until_idle:
-            break
-        stop.wait(poll)
+    for points in _growing(
+        source, pattern, storage_options, until_idle, expected, stop or threading.Event(), poll
+    ):
+        growth.take(points)
     ds = xr.open_dataset(
         source, engine="tiffstack", pattern=pattern, storage_options=storage_options
     )
@@ -130,6 +117,101 @@ def follow(
         nbytes=summary.nbytes + growth.nbytes,
         seconds=time.monotonic() - begun,
     )
+
+
+def follow_index(
+    source: str | os.PathLike[str],
+    index: str | os.PathLike[str],
+    *,
+    pattern: str | None = None,
+    until_idle: float | None = None,
+    expected: int | None = None,
+    stop: threading.Event | None = None,
+    poll: float = POLL,
+    overwrite: bool = False,
+    **options: Any,
+) -> Indexed:
+    """Index a folder that is still being written: a commit for each time point.
+
+    So every state of the experiment can be read again, by ``open_index(index, snapshot=...)``. The
+    index is begun with two time points, as in `follow`. A file that comes late has a commit of its
+    own.
+
+    Parameters
+    ----------
+    source, pattern, until_idle, expected, stop, poll
+        As for `follow`.
+    index : str or path
+        ``NAME.icechunk``.
+    overwrite : bool
+        Go on from an index that is there, which keeps its earlier states.
+    **options
+        The others of `to_virtual`.
+
+    Returns
+    -------
+    Indexed
+        Of the last state.
+
+    Raises
+    ------
+    FileExistsError
+        Another index is there.
+    FileNotFoundError
+        At the end there is no file.
+    ValueError
+        References of kerchunk are asked for, which have one state only.
+    """
+    if os.path.splitext(index)[1] in (".json", ".parq", ".parquet"):
+        raise ValueError("references of kerchunk have one state only: follow with NAME.icechunk")
+    done: Indexed | None = None
+    seen = 0
+    for points in _growing(
+        source, pattern, None, until_idle, expected, stop or threading.Event(), poll
+    ):
+        clock = next(d for d, kind in axes(points).items() if kind == "time")
+        count = points.sizes[clock]
+        for last in range(min(max(seen, 1), count - 1), count):
+            part = points.isel({clock: slice(last + 1)})
+            if done is None or int(part["present"].sum()) != done.files:
+                again = overwrite or done is not None
+                done = to_virtual(part, index, overwrite=again, **options)
+        seen = count
+    ds = xr.open_dataset(source, engine="tiffstack", pattern=pattern)
+    if done is None or int(ds["present"].sum()) != done.files or check_index(index):
+        done = to_virtual(ds, index, overwrite=overwrite or done is not None, **options)
+    return done
+
+
+def _growing(
+    source: str | os.PathLike[str],
+    pattern: str | None,
+    storage_options: Mapping[str, Any] | None,
+    until_idle: float | None,
+    expected: int | None,
+    stop: threading.Event,
+    poll: float,
+) -> Iterator[xr.Dataset]:
+    """Give all complete time points, each time that a file was completed."""
+    changed = time.monotonic()
+    seen: dict[str, tuple[int, int | str]] = {}
+    complete: set[str] = set()
+    while not stop.is_set():
+        table, before = _listed(source, pattern, storage_options), seen
+        seen = {} if table is None else _looks(table["path"].tolist())
+        changed = changed if seen == before else time.monotonic()
+        still = {path for path, look in seen.items() if look == before.get(path)}
+        fresh = {path for path in still - complete if _readable(path)}
+        complete = (complete & still) | fresh
+        if fresh and table is not None:
+            points = _time_points(table[table["path"].isin(complete)])
+            if points is not None:
+                yield points
+        if expected is not None and len(complete) >= expected:
+            break
+        if until_idle is not None and time.monotonic() - changed >= until_idle:
+            break
+        stop.wait(poll)
 
 
 def _listed(

@@ -6,10 +6,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from xarray_tiffstack.cli.exits import DIFFERENT, DONE, EXIT_CODES, INTERRUPTED
+from xarray_tiffstack.cli.following import add_follow, check_follow, until
 from xarray_tiffstack.cli.options import add_source, add_store, open_source, source_of
 
 if TYPE_CHECKING:
     import argparse
+
+    from xarray_tiffstack import Indexed
 
 
 def add_commands(commands: Any) -> None:
@@ -36,31 +39,43 @@ def add_commands(commands: Any) -> None:
            help="replace an index; one of icechunk keeps its earlier states")  # fmt: skip
     option("--check", action="store_true",
            help="write nothing; say which files of SOURCE changed since it was made")  # fmt: skip
+    add_follow(index)
     index.set_defaults(run=_index)
 
 
 def _index(args: argparse.Namespace) -> int:
     if args.check:
         return _check(args)
-    ds = open_source(args)
-    size = args.voxel_size
-    size = {a: size for a in "zyx" if a in ds.dims} if isinstance(size, float) else size
+    check_follow(args)
+    options: dict[str, Any] = {
+        "levels": args.levels,
+        "copy": {"auto": "auto", "all": True, "none": False}[args.copy],
+        "method": args.method,
+        "workers": args.workers,
+        "overwrite": args.overwrite,
+        "progress": not args.quiet,
+    }
     try:
-        found = ds.tiffstack.to_virtual(
-            args.store,
-            levels=args.levels,
-            copy={"auto": "auto", "all": True, "none": False}[args.copy],
-            voxel_size=size,
-            method=args.method,
-            workers=args.workers,
-            overwrite=args.overwrite,
-            progress=not args.quiet,
-        )
+        if args.follow:
+            found = _follow(args, options)
+        else:
+            ds, size = open_source(args), args.voxel_size
+            size = {a: size for a in "zyx" if a in ds.dims} if isinstance(size, float) else size
+            found = ds.tiffstack.to_virtual(args.store, voxel_size=size, **options)
     except KeyboardInterrupt:
-        print("interrupted; no index was written", file=sys.stderr)
+        print("interrupted; an index that was there is as it was", file=sys.stderr)
         return INTERRUPTED
     print(found)
     return DONE
+
+
+def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Indexed:
+    """Follow until the first signal; a second one interrupts."""
+    from xarray_tiffstack.watch import follow_index
+
+    return follow_index(
+        source_of(args), args.store, voxel_size=args.voxel_size, **until(args), **options
+    )
 
 
 def _check(args: argparse.Namespace) -> int:

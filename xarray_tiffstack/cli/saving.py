@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ from xarray_tiffstack.cli.exits import (
     INTERRUPTED,
     REFUSED,
 )
+from xarray_tiffstack.cli.following import add_follow, check_follow, until
 from xarray_tiffstack.cli.machines import add_machines, elsewhere
 from xarray_tiffstack.cli.options import add_source, add_store, open_source, pairs, source_of
 
@@ -69,13 +68,7 @@ def _add_convert(commands: Any) -> None:
     option("--keep-whole", action="store_true",
            help="with --restorable: keep entirely, however large, files that pixels do not give "
            "back, and others of the folder")  # fmt: skip
-    option("--follow", action="store_true",
-           help="the microscope is still writing: take files as they are finished, until a "
-           "signal (Ctrl-C)")  # fmt: skip
-    option("--until-idle", type=float, metavar="SECONDS",
-           help="with --follow: end when no file came for so long")  # fmt: skip
-    option("--expect", type=int, metavar="FILES",
-           help="with --follow: end when so many files are finished")  # fmt: skip
+    add_follow(convert)
     convert.set_defaults(run=_convert)
 
 
@@ -131,8 +124,7 @@ def _convert(args: argparse.Namespace) -> int:
         "strict": args.strict,
         "progress": not args.quiet,
     }
-    if not args.follow and (args.until_idle is not None or args.expect is not None):
-        raise ValueError("--until-idle and --expect say when to end with --follow: add it")
+    check_follow(args)
     if not args.follow:
         options |= {"restorable": args.restorable, "keep_whole": args.keep_whole}
     elif args.restorable or args.keep_whole:
@@ -190,30 +182,12 @@ def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Summary:
     """Follow until the first signal; a second one interrupts."""
     from xarray_tiffstack.watch import follow
 
-    placed = args.group or args.mosaic or args.validate or args.duplicates != "raise"
-    if placed or args.pages:
-        raise ValueError(
-            "--follow takes files as they come, and no option of the source but --pattern"
-        )
-    if isinstance(args.voxel_size, float):
-        raise ValueError("--follow needs the axes of --voxel-size, such as z=0.5,y=0.1,x=0.1")
-    stop = threading.Event()
-
-    def end(number: int, frame: object) -> None:
-        stop.set()
-        for each, before in handlers.items():
-            signal.signal(each, before)
-
-    handlers = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
     return follow(
         source_of(args),
         args.store,
-        pattern=args.pattern,
-        until_idle=args.until_idle,
-        expected=args.expect,
-        stop=stop,
         voxel_size=args.voxel_size,
         storage_options=args.storage_options,
+        **until(args),
         **options,
     )
 
