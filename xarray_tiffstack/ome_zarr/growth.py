@@ -111,6 +111,7 @@ def grow(
     if not all(extends(store.documents, target, *at, time) for at in plan.places):
         return None
     _lengthen(store, plan, bool(notes.get("growing")))
+    store.require_reasons()
     store.open()
     entries: list[np.ndarray] = store.journal.read()
     todo = [

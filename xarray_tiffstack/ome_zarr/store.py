@@ -218,6 +218,7 @@ class Store:
                 for partial in (p for name in PARTIAL for p in target.rglob(name)):
                     partial.unlink()
             self.remember(bool(notes.get("growing")))
+            self.require_reasons()
             if isinstance(target, Path) and (damaged := list(self._damaged(target))):
                 place.publish(target, damaged)
                 self.notes = {**notes, "state": "writing"}  # what `finish` knows goes there again
@@ -286,8 +287,12 @@ class Store:
         self.documents.create()
         notes = {**self._begun(growing), **self.notes}
         self._tell({}, notes, levels=growing)
-        reasons = [file for file in self._files() if file[0].startswith(f"{REASONS}/")]
-        place.publish(self.target, reasons)  # earlier versions did not write them
+
+    def require_reasons(self) -> None:
+        """Write where it is said why files could not be read: earlier versions did not."""
+        reasons = dict(file for file in self._files() if file[0].startswith(f"{REASONS}/"))
+        there = place.read(self.target, reasons)
+        place.publish(self.target, [file for file in reasons.items() if file[0] not in there])
 
     def unfinished(self, entries: Sequence[np.ndarray]) -> tuple[list[Block], list[Block]]:
         """Blocks to write, and those that stay: damaged ones count, and what was made of them.
