@@ -100,6 +100,10 @@ class Proxy:
         head, fields = await _head(reader)
         method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
         request = Request(method, path, fields.get("range", ""), fields.get("if-match", ""))
+        if "expect" in fields:  # who writes waits until it may
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            lines = head.split(b"\r\n")
+            head = b"\r\n".join(line for line in lines if not line.lower().startswith(b"expect:"))
         body = await _body(reader, fields)
         self.requests.append(request)
         self.now += 1

@@ -249,7 +249,7 @@ def test_faults_on_the_way_are_got_over(acquisition, bucket, monkeypatch, kind):
 
     proxy = Proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
     rng = random.Random(4)
-    proxy.fault = lambda request: kind if rng.random() < 0.03 else None
+    proxy.fault = lambda request: kind if rng.random() < 0.1 else None
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)  # of tensorstore
     monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": proxy.url})
     ds, store = dataset(acquisition), f"{bucket}/faults-{kind}.zarr"
