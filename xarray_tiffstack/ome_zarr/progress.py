@@ -21,7 +21,7 @@ def bar(action: str, total: int, shown: Shown = "auto") -> Iterator[Callable[[in
 
     "auto" is a bar on a terminal and in a notebook, and nothing elsewhere, or without tqdm.
     """
-    seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+    seen = sys.stderr.isatty() or _in_notebook()
     if shown is False or (shown == "auto" and not seen):
         yield lambda nbytes: None
     elif find_spec("tqdm") is None:
@@ -37,3 +37,10 @@ def bar(action: str, total: int, shown: Shown = "auto") -> Iterator[Callable[[in
             total=total, desc=action, unit="B", unit_scale=True, mininterval=every
         ) as shown_bar:
             yield shown_bar.update
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this program."""
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module is not None else None
+    return getattr(shell, "kernel", None) is not None
