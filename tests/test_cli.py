@@ -108,6 +108,34 @@ def test_what_is_done_and_how_long_it_took(acquisition, tmp_path, capsys):
     assert not any("block (" in line for line in few)
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    {
+        "convrt raw store": "did you mean convert?",
+        "convert --chanks z=3 raw store": "tiffstack convert: error: .* did you mean --chunks[?]",
+        "convert raw store --ngff-version 0.8": "did you mean 0.",
+        "export raw out --kind imagj": "did you mean imagej?",
+        "info raw --over x=3": "unrecognized arguments: --over",  # a short form, of --overlap
+        "convert raw store --levels three": "argument --levels: takes a number, or auto",
+        "convert raw store --chunks z": "such as z=1,y=2; not 'z'",
+        "info raw --voxel-size a": "such as z=1,y=2, or one value; not 'a'",
+        "info raw --storage-options anon": "such as anon=true; not 'anon'",
+        "preview raw --contrast low,high": "two numbers, such as 100,900",
+    }.items(),
+)
+def test_what_is_mistyped_is_answered_with_what_can_be_typed(typed, told, capsys):
+    with pytest.raises(SystemExit) as exit_code:
+        main(typed.split())
+    assert exit_code.value.code == 2
+    assert re.search(told, capsys.readouterr().err.splitlines()[-1])
+
+
+@pytest.mark.parametrize("typed", [["-v", "conventions"], ["conventions", "-v"]])
+def test_the_log_is_asked_for_before_or_after_the_command(typed):
+    assert make_parser().parse_args(typed).log == 1
+    assert make_parser().parse_args(["conventions"]).log == 0
+
+
 def test_a_shell_completes_commands_and_options(tmp_path):
     shtab = pytest.importorskip("shtab")
     script = tmp_path / "tiffstack"

@@ -25,7 +25,7 @@ from conftest import (
     write_acquisition,
 )
 
-from xarray_tiffstack.cli import make_parser
+from xarray_tiffstack.cli import main, make_parser
 from xarray_tiffstack.ome_zarr import verify
 from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.plan import Plan
@@ -621,7 +621,7 @@ def test_command_interrupted_says_how_to_resume(acquisition, tmp_path, when_open
             signal.raise_signal(signal.SIGINT)
 
     when_opened(interrupt)
-    assert command("convert", acquisition, tmp_path / "a.zarr", "--quiet") == 130
+    assert main(["convert", str(acquisition), str(tmp_path / "a.zarr"), "--quiet"]) == 130
     assert "the same command resumes" in capsys.readouterr().err
 
 

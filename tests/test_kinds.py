@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from made_names import grids_of
 
-from xarray_tiffstack.cli import as_options
+from xarray_tiffstack.cli.spelling import as_options
 from xarray_tiffstack.names.infer import infer
 from xarray_tiffstack.names.pattern import Pattern
 from xarray_tiffstack.names.reading import UnreadableError, read_names

@@ -5,24 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from xarray_tiffstack import __version__
 from xarray_tiffstack.cli import about, back, indexing, looking, saving
-from xarray_tiffstack.cli.exits import DONE, REFUSED
+from xarray_tiffstack.cli.exits import DONE, INTERRUPTED, REFUSED
+from xarray_tiffstack.cli.spelling import Parser, as_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-# Keywords of the library that its messages name, and that are options here.
-_KEYWORDS = (
-    "pattern|group|missing|duplicates|unmatched|pages|mosaic|overlap|validate|voxel_size|levels|"
-    "chunks|shards|compressors|ngff_version|workers|overwrite|strict|verify|part|"
-    "restorable|keep_whole|sel|check|kind|inside|existing|storage_options"
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # as of `| head`: who read has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return DONE
+        except KeyboardInterrupt as interrupt:
+            print("; ".join(map(str, ("interrupted", *interrupt.args))), file=sys.stderr)
+            return INTERRUPTED
         except (OSError, ValueError, ImportError) as error:
             print(f"tiffstack: {as_options(str(error))}", file=sys.stderr)
             return REFUSED
@@ -56,32 +52,22 @@ def _show_warning(message: object, *where: Any, **more: Any) -> None:
     print(f"tiffstack: {as_options(str(message))}", file=sys.stderr)
 
 
-def as_options(message: str) -> str:
-    """Spell the keywords that a message names as options of the command.
-
-    Examples
-    --------
-    >>> as_options('Choose with duplicates="first", or pass overwrite=True.')
-    'Choose with --duplicates "first", or pass --overwrite.'
-    """
-
-    def option(found: re.Match[str]) -> str:
-        name, value = f"--{found[1].replace('_', '-')}", found[2] or ""
-        return name if value in ("", "True") else f"{name} {value}"
-
-    return re.sub(rf"\b({_KEYWORDS})=(\"[^\"\n]*\"|'[^'\n]*'|True)?", option, message)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command and its subcommands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tiffstack",
         description="Open a folder of microscopy TIFFs by the names of its files.",
     )
-    parser.add_argument("-v", dest="log", action="count", default=0,
-                        help="tell what is done and how long it took; -vv: each block")  # fmt: skip
+    _add_log(parser, 0)
     parser.add_argument("--version", action="version", version=f"tiffstack {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     for group in (about, looking, saving, indexing, back):
         group.add_commands(commands)
+    for command in commands.choices.values():
+        _add_log(command, argparse.SUPPRESS)
     return parser
+
+
+def _add_log(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument("-v", dest="log", action="count", default=default,
+                        help="tell what is done and how long it took; -vv: each block")  # fmt: skip

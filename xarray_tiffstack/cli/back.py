@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-from xarray_tiffstack.cli.exits import DIFFERENT, DONE, INTERRUPTED
-from xarray_tiffstack.cli.options import add_source, look_at
+from xarray_tiffstack.cli.exits import DIFFERENT, DONE, interruptible
+from xarray_tiffstack.cli.options import add_source, add_work, look_at
 
 if TYPE_CHECKING:
     import argparse
@@ -38,8 +37,7 @@ def _add_restore(commands: Any) -> None:
            help="only files with this label; several times for several labels")  # fmt: skip
     option("--check", action="store_true",
            help="write nothing: make the bytes of each file, compare their SHA-256")  # fmt: skip
-    option("--workers", type=int, metavar="N", help="threads (default: processors)")
-    option("--quiet", action="store_true", help="show no progress")
+    add_work(restore)
     restore.set_defaults(run=_restore)
 
 
@@ -60,14 +58,15 @@ def _add_export(commands: Any) -> None:
            help="dimensions inside a file (default: z)")  # fmt: skip
     option("--existing", default="raise", choices=("raise", "skip"),
            help="what to do about files that are there already")  # fmt: skip
-    option("--workers", type=int, metavar="N", help="threads (default: processors)")
-    option("--quiet", action="store_true", help="show no progress")
+    add_work(export)
     export.set_defaults(run=_export)
 
 
 def _export(args: argparse.Namespace) -> int:
     inside = [name.strip() for name in args.inside.split(",") if name.strip()]
-    try:
+    with interruptible(
+        f"finished files stay in {args.folder}, and --existing skip leaves them as they are"
+    ):
         done = look_at(args).tiffstack.to_tiff(
             args.folder,
             args.names,
@@ -77,12 +76,6 @@ def _export(args: argparse.Namespace) -> int:
             workers=args.workers,
             progress=not args.quiet,
         )
-    except KeyboardInterrupt:
-        print(
-            f"interrupted; finished files stay in {args.folder}, and --existing skip leaves them",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
     print(done)
     return DONE
 
@@ -92,7 +85,7 @@ def _restore(args: argparse.Namespace) -> int:
 
     if args.folder is None and not args.check:
         raise ValueError("restore needs a folder to write to, or --check")
-    try:
+    with interruptible(f"finished files stay in {args.folder}, and the same command resumes"):
         done = restore(
             args.store,
             args.folder,
@@ -101,12 +94,6 @@ def _restore(args: argparse.Namespace) -> int:
             workers=args.workers,
             progress=not args.quiet,
         )
-    except KeyboardInterrupt:
-        print(
-            f"interrupted; finished files stay in {args.folder}, and the same command resumes",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
     print(done)
     return DONE if done.ok else DIFFERENT
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-from xarray_tiffstack.cli.exits import DIFFERENT, DONE, EXIT_CODES, INTERRUPTED
+from xarray_tiffstack.cli.exits import DIFFERENT, DONE, EXIT_CODES, interruptible
 from xarray_tiffstack.cli.following import add_follow, check_follow, until
-from xarray_tiffstack.cli.options import add_source, add_store, open_source, source_of
+from xarray_tiffstack.cli.options import add_source, add_store, open_source, source_of, voxel_axes
 
 if TYPE_CHECKING:
     import argparse
@@ -55,18 +54,17 @@ def _index(args: argparse.Namespace) -> int:
         "overwrite": args.overwrite,
         "progress": not args.quiet,
     }
-    try:
-        if args.follow:
-            found = _follow(args, options)
-        else:
-            ds, size = open_source(args), args.voxel_size
-            size = {a: size for a in "zyx" if a in ds.dims} if isinstance(size, float) else size
-            found = ds.tiffstack.to_virtual(args.store, voxel_size=size, **options)
-    except KeyboardInterrupt:
-        print("interrupted; an index that was there is as it was", file=sys.stderr)
-        return INTERRUPTED
-    print(found)
+    with interruptible("an index that was there is as it was"):
+        print(_follow(args, options) if args.follow else _index_once(args, options))
     return DONE
+
+
+def _index_once(args: argparse.Namespace, options: dict[str, Any]) -> Indexed:
+    """Index what is there now."""
+    ds = open_source(args)
+    size = voxel_axes(args.voxel_size, ds)
+    done: Indexed = ds.tiffstack.to_virtual(args.store, voxel_size=size, **options)
+    return done
 
 
 def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Indexed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any
 
 from xarray_tiffstack.cli.options import add_source, keywords_of, look_at
@@ -109,4 +110,7 @@ def _plane(text: str) -> int | str:
 
 
 def _contrast(text: str) -> tuple[float, ...] | str:
-    return tuple(map(float, text.split(","))) if "," in text else text
+    try:
+        return tuple(map(float, text.split(","))) if "," in text else text
+    except ValueError:
+        raise ArgumentTypeError(f"takes two numbers, such as 100,900; not {text!r}") from None

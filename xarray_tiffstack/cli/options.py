@@ -40,6 +40,11 @@ def add_source(parser: argparse.ArgumentParser, nargs: str | None = "+") -> None
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Add the store, and how it is worked on."""
     parser.add_argument("store", metavar="STORE", help="the store")
+    add_work(parser)
+
+
+def add_work(parser: argparse.ArgumentParser) -> None:
+    """Add how many threads work, and whether it is shown."""
     parser.add_argument("--workers", type=int, metavar="N", help="threads (default: processors)")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
@@ -50,10 +55,16 @@ def pairs(kind: Callable[[str], float | str], *, alone: bool = False) -> Callabl
     def read(text: str) -> object:
         if text == "auto":
             return text
-        if alone and "=" not in text:
-            return kind(text)
-        split = (pair.split("=") for pair in text.split(","))
-        return {axis.strip(): kind(value) for axis, value in split}
+        try:
+            if alone and "=" not in text:
+                return kind(text)
+            split = (pair.split("=") for pair in text.split(","))
+            return {axis.strip(): kind(value) for axis, value in split}
+        except ValueError:
+            one = ", or one value" if alone else ""
+            raise argparse.ArgumentTypeError(
+                f"takes a value an axis, such as z=1,y=2{one}; not {text!r}"
+            ) from None
 
     return read
 
@@ -67,7 +78,9 @@ def named(text: str) -> dict[str, str | bool]:
     {'anon': True, 'endpoint_url': 'http://localhost:9000/?a=b'}
     """
     words = {"true": True, "false": False}
-    split = (pair.partition("=") for pair in text.split(","))
+    split = [pair.partition("=") for pair in text.split(",")]
+    if not all(name.strip() and equals for name, equals, _ in split):
+        raise argparse.ArgumentTypeError(f"takes NAME=VALUE, such as anon=true; not {text!r}")
     return {name.strip(): words.get(value.lower(), value) for name, _, value in split}
 
 
@@ -90,6 +103,11 @@ def open_source(args: argparse.Namespace, unmatched: Literal["ignore"] | None = 
         validate=args.validate,
         storage_options=args.storage_options,
     )
+
+
+def voxel_axes(size: Any, ds: xr.Dataset) -> Any:
+    """Give one number for every axis of space that there is."""
+    return {axis: size for axis in "zyx" if axis in ds.dims} if isinstance(size, float) else size
 
 
 def source_of(args: argparse.Namespace) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +11,22 @@ from xarray_tiffstack.cli.exits import (
     DIFFERENT,
     DONE,
     EXIT_CODES,
-    INTERRUPTED,
     REFUSED,
+    interruptible,
 )
 from xarray_tiffstack.cli.following import add_follow, check_follow, until
 from xarray_tiffstack.cli.machines import add_machines, elsewhere
-from xarray_tiffstack.cli.options import add_source, add_store, open_source, pairs, source_of
+from xarray_tiffstack.cli.options import (
+    add_source,
+    add_store,
+    open_source,
+    pairs,
+    source_of,
+    voxel_axes,
+)
+from xarray_tiffstack.cli.spelling import as_options
 
 if TYPE_CHECKING:
-    import argparse
-
-    import xarray as xr
-
     from xarray_tiffstack import Summary
 
 
@@ -91,6 +95,8 @@ def _add_verify(commands: Any) -> None:
 
 
 def _levels(text: str) -> int | str:
+    if text != "auto" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"takes a number, or auto; not {text!r}")
     return text if text == "auto" else int(text)
 
 
@@ -135,31 +141,25 @@ def _convert(args: argparse.Namespace) -> int:
         raise ValueError("--follow takes files as they come, on this machine alone")
     if args.dry_run:
         return _forecast(args, options)
-    try:
-        if args.follow:
-            summary = _follow(args, options)
-        else:
-            ds = open_source(args)
-            size = _voxel_size(args.voxel_size, ds)
-            with elsewhere(args) as machines:
-                summary = ds.tiffstack.to_ome_zarr(
-                    args.store, voxel_size=size, **options, **machines
-                )
-    except KeyboardInterrupt:
-        print(
-            f"interrupted; finished blocks stay in {args.store}, and the same command resumes",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
+    with interruptible(f"finished blocks stay in {args.store}, and the same command resumes"):
+        summary = _follow(args, options) if args.follow else _convert_once(args, options)
     print(summary)
     if summary.verified is not None and not summary.verified.ok:
         return DIFFERENT
     return BROKEN if summary.failed else DONE
 
 
+def _convert_once(args: argparse.Namespace, options: dict[str, Any]) -> Summary:
+    """Convert what is there now."""
+    ds = open_source(args)
+    size = voxel_axes(args.voxel_size, ds)
+    with elsewhere(args) as machines:
+        done: Summary = ds.tiffstack.to_ome_zarr(args.store, voxel_size=size, **options, **machines)
+    return done
+
+
 def _forecast(args: argparse.Namespace, options: dict[str, Any]) -> int:
     """Say what a conversion would do."""
-    from xarray_tiffstack.cli import as_options
     from xarray_tiffstack.ome_zarr.forecast import forecast
     from xarray_tiffstack.ome_zarr.settings import Options
 
@@ -167,15 +167,10 @@ def _forecast(args: argparse.Namespace, options: dict[str, Any]) -> int:
         raise ValueError("--dry-run looks at files that are there: leave --follow out")
     ds = open_source(args)
     given: dict[str, Any] = {field.name: options.get(field.name) for field in fields(Options)}
-    given["voxel_size"] = _voxel_size(args.voxel_size, ds)
+    given["voxel_size"] = voxel_axes(args.voxel_size, ds)
     found = forecast(ds, args.store, Options(**given), overwrite=args.overwrite)
     print(as_options(str(found)))
     return REFUSED if found.outcome == "refuse" else DONE
-
-
-def _voxel_size(given: Any, ds: xr.Dataset) -> Any:
-    """Give one number for every axis of space that there is."""
-    return {a: given for a in "zyx" if a in ds.dims} if isinstance(given, float) else given
 
 
 def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Summary:
