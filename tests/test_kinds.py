@@ -395,6 +395,25 @@ def test_what_is_set_aside_is_told() -> None:
     assert read_names(sorted(name for name in names if "MIP" in name)).aside == {}
 
 
+@pytest.mark.parametrize(
+    ("names", "read"),
+    [
+        ([f"scan_s{s}_m{m}_ORG.tif" for s in (1, 2) for m in range(4)], {"s": 2, "m": 4}),
+        ([f"scan_m{m}_s1c{c}_ORG.tif" for m in (1, 2) for c in (1, 2)], {"m": 2, "c": 2}),
+        (
+            [f"scan_c{c}_z{z}_t{t}_ORG.tif" for c in (1, 2) for z in range(3) for t in (1, 2)],
+            {"channel": 2, "z": 3, "t": 2},
+        ),
+    ],
+)
+def test_a_text_of_a_convention_does_not_swallow_what_it_marks(names, read) -> None:
+    reading = read_names(names)
+    assert "no known convention" in reading.warning
+    assert reading.parsed
+    columns = reading.parsed[1]
+    assert {name: len(set(values)) for name, values in columns.items()} == read
+
+
 def test_a_refusal_names_the_options_of_the_command_line() -> None:
     names = ["a_1.tif", "a_2.tif", "b-x.tif", "c.d.e.tif"]
     with pytest.raises(UnreadableError) as error:

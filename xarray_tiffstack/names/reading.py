@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _RAW = re.compile(r"(?<![^\W_])(?:img|image|raw|orig)(?![^\W_])", re.IGNORECASE)
+# Letters before the number of a token, in a regular expression or a template.
+_MARKED = re.compile(r"([A-Za-z]+)(?:\(\?P<|\{)(\w+)(?:>\\d|:\d*d)")
 _SHOWN = 3  # templates that a refusal offers
 
 
@@ -137,13 +139,18 @@ def _chosen(names: Sequence[str]) -> Reading:
     rest = [name for name in names if name not in own]
     fits, columns = known.pattern.parse_names(rest)
     left = [rest[row] for row in np.flatnonzero(~fits).tolist()]
-    if left or known.convention.weak:
+    swallowed = _swallowed(known.pattern, columns)
+    if left or swallowed or known.convention.weak:
         found = infer(rest)
         if found.pattern and (
-            len(found.unmatched) < len(left)
+            swallowed
+            or len(found.unmatched) < len(left)
             or (not left and _says_more(found, known.convention, columns))
         ):
             return _inferred(found, rest, {**aside, **own})
+        if swallowed:
+            reason = f"{known.convention.name} would take {swallowed!r} for a part of a text"
+            raise UnreadableError(rest, [reason, *found.reasons], found.candidates)
         read = [rest[row] for row in np.flatnonzero(fits).tolist()]
         if left and made_alike(left, read):
             reason = f"{len(left)} of {len(rest)} names do not fit {known.convention.name}, as"
@@ -156,6 +163,24 @@ def _chosen(names: Sequence[str]) -> Reading:
         {**aside, **own},
         parsed=(fits, columns),
     )
+
+
+def _swallowed(pattern: Pattern, columns: Columns) -> str | None:
+    """Find a number that a text has taken, though the pattern marks numbers so at another place.
+
+    Names in an order of their own, such as ``scan_s1_m0_ORG.tif`` with m before a number of a tile,
+    else fit a convention by its free texts, and tiles become channels in silence.
+    """
+    absent = {token for token, column in columns.items() if pd.isna(column).all()}
+    marks = [mark for mark, token in _MARKED.findall(pattern.text) if token in absent]
+    if not marks:
+        return None
+    number = re.compile(rf"(?<![^\W_])(?:(?:{'|'.join(marks)})\d+)+(?![^\W_])")
+    for token in _varying(columns):
+        for value in pd.unique(columns[token]):
+            if isinstance(value, str) and (found := number.search(value)):
+                return found[0]
+    return None
 
 
 def _says_more(found: Inference, convention: Convention, columns: Columns) -> bool:
