@@ -171,6 +171,22 @@ ARRAYS: dict[str, tuple[list[str], dict[str, list[Any]]]] = {
         made("w3_{}.tif", ("01h30m", "02h00m", "02h15m")),
         {"timestamp": ["01h30m", "02h00m", "02h15m"]},
     ),
+    "hours and minutes that are parted, and not padded": (
+        made("plate_{}_c{}.tif", ("2h_5min", "2h_30min", "10h_0min"), (0, 1)),
+        {"timestamp": ["2h_5min", "2h_30min", "10h_0min"], "channel": [0, 1]},
+    ),
+    "an exponent": (
+        made("power_{}_{}.tif", ("1e-1", "1e-2", "2.5e-3"), (1, 2)),
+        {"power": [0.0025, 0.01, 0.1], "n": [1, 2]},
+    ),
+    "an exponent glued to a word and a unit": (
+        made("laser{}mW_t{}.tif", ("1E+02", "5E-01"), (0, 1)),
+        {"laser": [0.5, 100.0], "t": [0, 1]},
+    ),
+    "the row E of a plate, and no exponent": (
+        made("1{}-{}.tif", "DEF", (1, 2)),
+        {"row": ["D", "E", "F"], "col": [1, 2]},
+    ),
     "a date": (
         made("plant_{}.tif", ("2024_03_30", "2024_03_31", "2024_04_01")),
         {"timestamp": ["2024_03_30", "2024_03_31", "2024_04_01"]},
@@ -437,7 +453,21 @@ def test_long_names_of_separators_are_read_or_refused_at_once() -> None:
 
 ODD = [
     *"tzCW1_-.+ [](){}/%=,px",
-    *("02", "0p5", "um", "GFP", "2024_03_01", "14-30-05", "1st", "01h30m", "B03", "well", "nM"),
+    *(
+        "02",
+        "0p5",
+        "um",
+        "GFP",
+        "2024_03_01",
+        "14-30-05",
+        "1st",
+        "01h30m",
+        "2h_5min",
+        "1e-3",
+        "B03",
+        "well",
+        "nM",
+    ),
     *("é", "细", "Δ", "\U0001d7d8", "\ue000", "\ua000"),
 ]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-_NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,p][0-9]+)?")
+_NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,p][0-9]+)?(?:[eE][-+][0-9]+)?")
 
 # Part of the names that must be of one make before the others are thought of as strays.
 MOST = 0.8
@@ -82,8 +82,8 @@ class Field:
 
     @property
     def decimal(self) -> bool:
-        """Whether it is a number with a decimal point."""
-        return self.number and any(map(set(".,p").intersection, self.texts))
+        """Whether it is a number with a decimal point or an exponent."""
+        return self.number and any(map(set(".,peE").intersection, self.texts))
 
     @property
     def unit(self) -> Unit | None:

@@ -281,6 +281,8 @@ def _own_names(field: Field) -> list[str]:
 def _text_names(field: Field) -> list[str]:
     """Return the names that the marker of a text allows; a text counts nothing."""
     name = _plain_name(field)
+    if field.moment and name not in ("t", "time"):
+        return []
     if name == "channel" or (name and are_dyes(field.texts)):
         return ["channel" if field.before or name == "channel" else "dye"]
     if name and name not in _COUNTED:

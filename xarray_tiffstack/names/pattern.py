@@ -35,7 +35,7 @@ Value: TypeAlias = int | float | str | None
 # Whole columns are checked in one call; NUL cannot occur in a file name, so it separates values.
 # More than 18 digits do not fit an int64 and are an identifier, not a count.
 _INTEGER = r"[-+]?[0-9]{1,18}"
-_DECIMAL = r"[-+]?[0-9]{1,18}(?:\.[0-9]+)?"
+_DECIMAL = r"[-+]?[0-9]{1,18}(?:\.[0-9]+)?(?:[eE][-+][0-9]{1,3})?"
 _INTEGERS = re.compile(rf"{_INTEGER}(?:\0{_INTEGER})*+")
 _DECIMALS = re.compile(rf"{_DECIMAL}(?:\0{_DECIMAL})*+")
 
@@ -51,7 +51,7 @@ class Pattern:
     its type is decided by all names together: integer where every value is one, float where every
     value is a decimal number, else text. ``{t:d}`` is a signed integer, ``{t:04d}`` has at least
     4 digits, ``{t:4d}`` exactly 4 (for glued fields), ``{v:f}`` is a signed decimal number (with
-    "." or, as ``0p25`` and ``0,25`` have it, "p" or ","),
+    "." or, as ``0p25`` and ``0,25`` have it, "p" or ","; perhaps with an exponent, as ``1e-3``),
     ``{n:s}`` text whatever it looks like, ``{w:l}`` letters, ``{w:w}`` letters and digits, and
     ``{}`` anything, kept nowhere. ``[...]`` is an optional part (a token in it is missing where
     the part is), and ``{{ }} [[ ]]`` are the characters themselves (``]]`` closes two parts where
@@ -62,7 +62,7 @@ class Pattern:
     A text with ``(?P<`` in it is a *regular expression*, searched for in the path relative to the
     source; its named groups are the tokens, typed as ``{token}`` is.
 
-    Values of more than 18 digits, or written like ``1E05``, stay text.
+    Values of more than 18 digits, or with an exponent without a sign (``1E05``), stay text.
 
     Parameters
     ----------

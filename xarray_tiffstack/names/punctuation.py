@@ -35,8 +35,13 @@ _OTHER_DATE = (
 ISO_DATE = re.compile(rf"(?<![0-9])(?:{_ISO})(?![0-9])")
 DATE = re.compile(rf"(?<![0-9])(?:{_ISO}|(?i:{_OTHER_DATE}))(?![0-9])")
 DURATION = re.compile(
-    r"(?<![0-9])(?:[0-9]+d[0-9]+h(?:[0-9]+m(?:in)?)?(?:[0-9]+s)?|[0-9]+h[0-9]+m(?:in)?(?:[0-9]+s)?"
-    r"|[0-9]+m(?:in)?[0-9]+s)(?![^\W_])"
+    r"(?<![0-9])(?:[0-9]+d[_ -]?[0-9]+h(?:[_ -]?[0-9]+m(?:in)?)?(?:[_ -]?[0-9]+s)?"
+    r"|[0-9]+h[_ -]?[0-9]+m(?:in)?(?:[_ -]?[0-9]+s)?|[0-9]+m(?:in)?[0-9]+s|[0-9]+min[_ -]?[0-9]+s)"
+    r"(?![^\W_])"
+)
+# A mantissa and an exponent with its sign: 1e-3, 2.5E+04.
+_SCIENTIFIC = re.compile(
+    r"(?<![0-9])(?<![0-9][.,])[0-9]+(?:[.,p][0-9]+)?[eE][-+][0-9]{1,3}(?![0-9.])", re.ASCII
 )
 TIME_OF_DAY = re.compile(
     rf"(?<![0-9])(?P<h>{_HOUR})(?P<sep>[-_.])(?P<m>[0-5][0-9])(?P=sep)(?P<s>[0-5][0-9])(?![0-9])"
@@ -91,6 +96,8 @@ def protected(joined: str) -> str:
     """Keep the punctuation of dates, durations and measured values in them."""
     for kind in (DATE, DURATION, *([TIME_OF_DAY] if _has_times_of_day(joined) else [])):
         joined = kind.sub(lambda found: found[0].translate(_IN_NUMBERS), joined)
+    if all(map(_SCIENTIFIC.search, joined.split("\n"))):  # else the e may be a row of a plate
+        joined = _SCIENTIFIC.sub(lambda found: found[0].translate(_IN_NUMBERS), joined)
     if re.search(r"\+[0-9]+\.[0-9]", joined):  # signs are written, so dots are decimal points
         joined = with_points(joined, _SIGNED)
     parted = re.search(r"[^\W\d_]\.|\.[^\W\d_]", joined)

@@ -53,7 +53,7 @@ class Field:
                 more = "," if self.padded else ""
                 taken = f"[0-9]{{{width}{more}}}|[-+][0-9]{{{max(width - 1, 1)}{more}}}"
             case "f", _:
-                taken = "[-+]?[0-9]+(?:[.,p][0-9]+)?"
+                taken = "[-+]?[0-9]+(?:[.,p][0-9]+)?(?:[eE][-+][0-9]{1,3})?"
             case "l", _:
                 taken = r"[^\W\d_]+"
             case "w", _:
