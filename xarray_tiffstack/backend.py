@@ -118,8 +118,9 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
         validate : {"headers"}, optional
             Read the header of every file, in parallel, before any pixel is asked for: files that
             cannot be read count as missing, those with fewer planes are filled up, those of
-            another shape or dtype are a sample of their own. By default one header is read, and
-            a file that differs is an error when it is read.
+            another shape or dtype are a sample of their own, and it is told which files name
+            other channels or have another scale than the first. By default one header is read,
+            and a file that differs, or names its channels otherwise, is an error when it is read.
         device : str, optional
             Where pixels are read to: the host, or ``"cuda"`` (``"cuda:1"``), a graphics card;
             blocks are then cupy arrays. Labels stay on the host.

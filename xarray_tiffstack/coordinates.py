@@ -36,6 +36,8 @@ class Notes:
     """Which pages of files are left out or were not understood, by path."""
     disagreements: list[str] = field(default_factory=list)
     """What was given or recorded otherwise than it was found."""
+    unnamed: bool = False
+    """Whether channels inside the files have no names, because files name them differently."""
 
 
 def labels_and_tokens(
@@ -72,6 +74,7 @@ def labels_and_tokens(
 def positions(
     axes: Mapping[str, int],
     path: str,
+    channels: Sequence[str],
     given: float | Sequence[float] | Mapping[str, float] | None,
     notes: Notes,
 ) -> dict[str, xr.Variable]:
@@ -96,8 +99,8 @@ def positions(
         if axis in sizes:
             attrs = {"units": "micrometer", "voxel_size_from": sources[axis]}
             coords[axis] = TokenVariable(axis, evenly_spaced(length, sizes[axis]), attrs)
-        elif axis == "channel" and len(said.channels) == length == len(set(said.channels)):
-            coords[axis] = TokenVariable(axis, np.array(said.channels, object))
+        elif axis == "channel" and len(channels) == length:
+            coords[axis] = TokenVariable(axis, np.array(channels, object))
         elif axis == "time" and said.time_interval:
             times = np.arange(length) * said.time_interval
             coords[axis] = TokenVariable(axis, times, {"units": "millisecond"})

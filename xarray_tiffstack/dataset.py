@@ -69,6 +69,9 @@ def make_dataset(table: FileTable, headers: Headers, options: Options) -> xr.Dat
     rows, tiles = tile_tokens(_without_clashes(table.rows, layout), options.mosaic)
     grid = make_grid(rows, convention, tiles=tiles.values(), duplicates=options.duplicates)
     grid = grid.without(headers.unreadable)
+    _tell_differences(headers, grid, path, table.source, notes)
+    if notes.unnamed or "channel" in {*grid.dims, *grid.coords}:
+        layout = replace(layout, channels=())
     if options.missing == "raise":
         _refuse_holes(grid)
     _check_fill(options.fill_value, layout.dtype)
@@ -78,7 +81,7 @@ def make_dataset(table: FileTable, headers: Headers, options: Options) -> xr.Dat
         found = paths[pd.notna(paths)]
         if not len(found):
             return None
-        tile = _with_z(_probe(found, pages, notes)[1], rows)
+        tile = replace(_with_z(_probe(found, pages, notes)[1], rows), channels=layout.channels)
         if tile.axes == layout.axes[1:]:  # one plane of several has no axis for them
             return replace(tile, axes=layout.axes, shape=(1, *tile.shape))
         return tile
@@ -88,7 +91,7 @@ def make_dataset(table: FileTable, headers: Headers, options: Options) -> xr.Dat
     joins = [replace(join, axis=names[join.axis]) for join in joins]
     _check_names((*image.dims, *grid.coords))
     coords = labels_and_tokens(grid, joins, image.lengths, table)
-    coords |= positions(image.inner_sizes, path, options.voxel_size, notes)
+    coords |= positions(image.inner_sizes, path, layout.channels, options.voxel_size, notes)
     coords |= plate(coords.get("well"), (*image.dims, *coords))
     coords |= lasers(coords.get("wavelength"), notes.settings.get("channels", []))
     # Coordinates are promoted afterwards: given as such, xarray makes plain variables of them.
@@ -96,6 +99,25 @@ def make_dataset(table: FileTable, headers: Headers, options: Options) -> xr.Dat
         {"image": _variable(image, table, notes, options.device), **coords},
         attrs={"source": table.source, **_report_lists(table, headers, grid, notes, options.pages)},
     ).set_coords(list(coords))
+
+
+def _tell_differences(headers: Headers, grid: Grid, path: str, root: str, notes: Notes) -> None:
+    """Note what files say otherwise than the first one, whose scale is taken for all."""
+    own = grid.paths[pd.notna(grid.paths)].tolist()
+    found = headers.differences(own, path)
+    if not found:
+        return
+    lines = [f"{below(root, each)}: {', '.join(said)}" for each, said in found.items()]
+    notes.disagreements += lines
+    notes.unnamed = any(text.startswith("channels ") for said in found.values() for text in said)
+    without = "; their channels are left without names" if notes.unnamed else ""
+    warnings.warn(
+        f"{len(lines)} of {counted(len(own), 'file')} say otherwise than {below(root, path)}, "
+        f"whose scale is taken for all{without}:\n{first_lines(lines)}\n"
+        "The report lists them too.",
+        UserWarning,
+        stacklevel=user_stacklevel(),
+    )
 
 
 def _variable(image: Image, table: FileTable, notes: Notes, device: str | None) -> FileVariable:

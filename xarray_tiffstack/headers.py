@@ -14,10 +14,10 @@ from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.storage import MOST_REQUESTS, is_url
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from xarray_tiffstack.table import FileTable
-    from xarray_tiffstack.tiff import Layout
+    from xarray_tiffstack.tiff import Layout, Metadata
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,19 @@ class Headers:
     """Which pages of files are left out or were not understood, by path."""
     layout: Layout | None = None
     """What a file holds, where all are alike."""
+    said: Mapping[str, Metadata] = field(default_factory=dict)
+    """What each file says of its scale and its channels, by path."""
+
+    def differences(self, paths: Iterable[str], first: str) -> dict[str, list[str]]:
+        """Say what files say otherwise than the first, whose word counts for all of them."""
+        if first not in self.said:
+            return {}
+        found = {
+            path: tiff.differences(self.said[path], self.said[first])
+            for path in paths
+            if path in self.said
+        }
+        return {path: each for path, each in found.items() if each}
 
 
 def read_headers(
@@ -64,9 +77,14 @@ def read_headers(
     """
     paths = table.rows["path"].tolist()
     layouts: list[Layout | str] = []
+    said: dict[str, Metadata] = {}
     with ThreadPoolExecutor(_threads(paths)) as pool:
-        for found in pool.map(lambda path: _probe(path, pages), paths):
+        for path, (found, scale) in zip(
+            paths, pool.map(lambda path: _probe(path, pages), paths), strict=True
+        ):
             layouts.append(_without(found, loose))
+            if scale is not None:
+                said[path] = scale
             _show_progress(len(layouts), len(paths))
     broken = {
         path: found for path, found in zip(paths, layouts, strict=True) if isinstance(found, str)
@@ -92,6 +110,7 @@ def read_headers(
             if not isinstance(found, str) and found.notes
         },
         layout=whole if alike and not loose else None,
+        said=said,
     )
     return (table if alike else table.having(table.rows.assign(layout=names))), headers
 
@@ -102,12 +121,12 @@ def _threads(paths: Sequence[str]) -> int:
     return MOST_REQUESTS if at_url else min(32, 4 * (os.cpu_count() or 1))
 
 
-def _probe(path: str, pages: str | None) -> Layout | str:
-    """Layout of a file, or what is wrong with it."""
+def _probe(path: str, pages: str | None) -> tuple[Layout | str, Metadata | None]:
+    """Layout of a file, or what is wrong with it; and what it says of its scale."""
     try:
-        return tiff.probe(path, pages=pages)
+        return tiff.survey(path, pages=pages)
     except (OSError, ValueError) as error:
-        return str(error)
+        return str(error), None
 
 
 def _without(found: Layout | str, loose: Collection[str]) -> Layout | str:

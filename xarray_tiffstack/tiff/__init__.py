@@ -6,19 +6,21 @@ verify what was read the first way. `anatomy` finds which bytes of a file its pi
 
 from xarray_tiffstack.tiff.lattice_settings import read_settings
 from xarray_tiffstack.tiff.ranges import Ranges, Storage, ranges
-from xarray_tiffstack.tiff.reading import Layout, probe, read
+from xarray_tiffstack.tiff.reading import Layout, probe, read, survey
 from xarray_tiffstack.tiff.recheck import recheck
-from xarray_tiffstack.tiff.scale import Metadata, metadata
+from xarray_tiffstack.tiff.scale import Metadata, differences, metadata
 
 __all__ = [
     "Layout",
     "Metadata",
     "Ranges",
     "Storage",
+    "differences",
     "metadata",
     "probe",
     "ranges",
     "read",
     "read_settings",
     "recheck",
+    "survey",
 ]

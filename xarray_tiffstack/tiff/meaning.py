@@ -21,6 +21,7 @@ from xarray_tiffstack.messages import counted
 from xarray_tiffstack.storage import is_url
 from xarray_tiffstack.tiff.directory import ENCODED, start_of
 from xarray_tiffstack.tiff.judge import asking, page_at, series_of
+from xarray_tiffstack.tiff.scale import channel_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,6 +70,8 @@ class Meaning:
     """Whether pages mean nothing on their own, so that tifffile has to read the whole array."""
     notes: tuple[str, ...] = ()
     """What was left out or not believed."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels, where there are several and the file names each."""
     lasting: bool = False
     """Whether other files that are just like this one mean the same."""
 
@@ -87,7 +90,14 @@ def understand(file: Tiff, chain: Chain) -> Meaning:
     with asking(file, ends=ends) as tif:
         stack = _stack(tif, chain)
         found = _told(tif, file, chain, stack) if ends else None
-        return found or _one_after_the_other(stack, chain)
+        found = found or _one_after_the_other(stack, chain)
+        return replace(found, channels=_channels(tif, found)) if "channel" in found.axes else found
+
+
+def _channels(tif: tifffile.TiffFile, found: Meaning) -> tuple[str, ...]:
+    """Names of the channels, if each has one of its own."""
+    names, count = channel_names(tif), found.shape[found.axes.index("channel")]
+    return names if 1 < count == len(names) == len(set(names)) else ()
 
 
 # --- Which pages

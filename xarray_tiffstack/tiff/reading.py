@@ -11,6 +11,7 @@ import numpy as np
 from xarray_tiffstack.tiff.pages import Table, table_of
 from xarray_tiffstack.tiff.region import Index, Region, positions
 from xarray_tiffstack.tiff.remote import with_file
+from xarray_tiffstack.tiff.scale import Metadata, metadata_of, same_names
 
 if TYPE_CHECKING:
     import os
@@ -34,6 +35,8 @@ class Layout:
     """Length of each dimension."""
     dtype: np.dtype[Any]
     """Type of the pixels, in native byte order."""
+    channels: tuple[str, ...] = field(default=(), compare=False)
+    """Names of the channels, where the file has several; files that name others are not read."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What of the file is not in the array, or was not believed; a sentence each."""
 
@@ -90,10 +93,24 @@ def probe(path: str | os.PathLike[str], *, pages: str | None = None) -> Layout:
     >>> probe(path, pages="z").axes
     ('z', 'y', 'x')
     """
-    found = with_file(path, _checked).meaning
+    return with_file(path, lambda file: _layout(file, pages))
+
+
+def survey(path: str | os.PathLike[str], *, pages: str | None = None) -> tuple[Layout, Metadata]:
+    """Tell which array a TIFF file holds, and what it says of its scale, in one opening.
+
+    Parameters, errors and IO are those of `probe` and of `metadata`.
+    """
+    return with_file(path, lambda file: (_layout(file, pages), metadata_of(file)))
+
+
+def _layout(file: Tiff, pages: str | None) -> Layout:
+    """Layout of a file that holds all that it announces."""
+    found = _checked(file).meaning
     # By name: tifffile has 8-byte integers of C's "long long", which Zarr does not know.
     dtype = np.dtype(found.dtype.name)
-    return Layout(_named(found.axes, pages or "page"), found.shape, dtype, found.notes)
+    axes = _named(found.axes, pages or "page")
+    return Layout(axes, found.shape, dtype, found.channels, found.notes)
 
 
 def _checked(file: Tiff) -> Table:
@@ -140,7 +157,8 @@ def read(
     OSError
         If the file cannot be opened or decoded, or is cut short.
     ValueError
-        If the file does not hold what `layout` says, or `out` does not fit.
+        If the file does not hold what `layout` says, names its channels otherwise, or `out` does
+        not fit.
     IndexError
         If the selection lies outside of the layout.
 
@@ -186,6 +204,12 @@ def fitting_table(file: Tiff, layout: Layout) -> Table:
     held, wanted = ([n for n in shape if n > 1] for shape in (found.shape, layout.shape))
     dtype = found.dtype.newbyteorder("=")
     if held == wanted and dtype == layout.dtype:
+        if layout.channels and found.channels and not same_names(found.channels, layout.channels):
+            raise ValueError(
+                f"{file.path} says that its channels are {', '.join(found.channels)}, and other "
+                f"files that they are {', '.join(layout.channels)}; with "
+                'validate="headers" they are opened without names'
+            )
         return table
     message = f"{file.path} holds {found.shape} {dtype}, not {layout}"
     if table.broken:

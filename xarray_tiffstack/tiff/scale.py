@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from xarray_tiffstack.tiff.chain import Chain
+from xarray_tiffstack.tiff.directory import value_of
 from xarray_tiffstack.tiff.judge import asking, is_unsafe
 from xarray_tiffstack.tiff.remote import with_file
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+    import tifffile
 
     from xarray_tiffstack.tiff.file import Tiff
 
@@ -31,6 +34,9 @@ _MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "sec": 1e3, "min": 6e4, "h": 3
 # first three are doubted, from bare TIFF tags all that is coarser than a microscope's camera.
 _PRINT_DPI = (72, 96, 300)
 _COARSEST_TAG = 20.0  # micrometers
+
+_MOST_KNOWN = 256  # kinds of files of which is known what they say
+_KNOWN: dict[Hashable, Metadata] = {}
 
 
 @dataclass(frozen=True)
@@ -86,30 +92,77 @@ def metadata(path: str | os.PathLike[str]) -> Metadata:
     >>> metadata(path).voxel_size
     {'z': 0.4, 'y': 0.1, 'x': 0.1}
     """
-    return with_file(path, _metadata_of)
+    return with_file(path, metadata_of)
 
 
-def _metadata_of(file: Tiff) -> Metadata:
-    """Ask tifffile, and look at what other programs write."""
-    found = []
+def metadata_of(file: Tiff) -> Metadata:
+    """Ask tifffile, once for all files whose first directories say the same."""
+    chain = Chain(file)
+    likeness = chain.likeness()
+    resolution = [value_of(file, chain.first[code]) for code in (282, 283) if code in chain.first]
+    key = likeness and (likeness, *resolution)
+    if key in _KNOWN:
+        return _KNOWN[key]
     with asking(file) as tif:
-        page = tif.pages.first
-        resolution = [page.tags.valueof(code) for code in (282, 283)]
-        if tif.ome_metadata:
-            found.append(from_ome(tif.ome_metadata, tif.filename))
-        if summary := (tif.micromanager_metadata or {}).get("Summary"):
-            found.append(from_micromanager(summary))
-        if tif.imagej_metadata:
-            found.append(from_imagej(tif.imagej_metadata, resolution))
-        if page.is_metaseries:
-            found.append(from_metaseries(page.description))
-        if page.description.startswith("BoundingBox"):
-            shape = {"x": page.imagewidth, "y": page.imagelength, "z": len(Chain(file))}
-            found.append(from_amira(page.description, shape))
-        maker = str(page.tags.valueof(271))
-        if not maker.startswith("PerkinElmer"):  # theirs is the pixel of the camera itself
-            found.append(from_tags(resolution, page.tags.valueof(296, 2)))
+        found = _said(tif, len(chain))
+        own = tif.is_ome or tif.is_micromanager  # which say more than the first directory does
+    if key is not None and not own:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[key] = found
+    return found
+
+
+def _said(tif: tifffile.TiffFile, pages: int) -> Metadata:
+    """Look at what programs write; in a file of so many pages."""
+    found = []
+    page = tif.pages.first
+    resolution = [page.tags.valueof(code) for code in (282, 283)]
+    if tif.ome_metadata:
+        found.append(from_ome(tif.ome_metadata, tif.filename))
+    if summary := (tif.micromanager_metadata or {}).get("Summary"):
+        found.append(from_micromanager(summary))
+    if tif.imagej_metadata:
+        found.append(from_imagej(tif.imagej_metadata, resolution))
+    if page.is_metaseries:
+        found.append(from_metaseries(page.description))
+    if page.description.startswith("BoundingBox"):
+        shape = {"x": page.imagewidth, "y": page.imagelength, "z": pages}
+        found.append(from_amira(page.description, shape))
+    maker = str(page.tags.valueof(271))
+    if not maker.startswith("PerkinElmer"):  # theirs is the pixel of the camera itself
+        found.append(from_tags(resolution, page.tags.valueof(296, 2)))
     return _merge(found)
+
+
+def channel_names(tif: tifffile.TiffFile) -> tuple[str, ...]:
+    """Names of the channels that a file holds, by its OME-XML or Micro-Manager's summary."""
+    if tif.ome_metadata and (names := from_ome(tif.ome_metadata, tif.filename).channels):
+        return names
+    summary = (tif.micromanager_metadata or {}).get("Summary")
+    return from_micromanager(summary).channels if summary else ()
+
+
+def differences(one: Metadata, other: Metadata) -> list[str]:
+    """Say what one file says otherwise than another, where both say something."""
+    found = []
+    if one.channels and other.channels and not same_names(one.channels, other.channels):
+        found.append(f"channels {', '.join(one.channels)}, not {', '.join(other.channels)}")
+    for axis in one.voxel_size.keys() & other.voxel_size.keys():
+        size, usual = one.voxel_size[axis], other.voxel_size[axis]
+        if not math.isclose(size, usual, rel_tol=0.01):
+            found.append(f"voxel size {axis} {size:.6g}, not {usual:.6g} µm")
+    time, usually = one.time_interval, other.time_interval
+    if time and usually and not math.isclose(time, usually, rel_tol=0.01):
+        found.append(f"time between frames {time:.6g}, not {usually:.6g} ms")
+    return sorted(found)
+
+
+def same_names(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether channels are called the same, in upper or lower case."""
+    return [each.strip().casefold() for each in some] == [
+        each.strip().casefold() for each in others
+    ]
 
 
 def _merge(found: Iterable[Metadata]) -> Metadata:
