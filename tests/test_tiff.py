@@ -607,7 +607,7 @@ def test_same_planes_in_another_arrangement_are_refused(tmp_path: Path) -> None:
     first, other = tmp_path / "first.tif", tmp_path / "other.tif"
     write(first, stack(2, 3, 6, 7), imagej=True, metadata={"axes": "TZYX"})
     write(other, stack(3, 2, 6, 7), imagej=True, metadata={"axes": "TZYX"})
-    with pytest.raises(ValueError, match=r"holds \(3, 1?,? ?2"):
+    with pytest.raises(ValueError, match=r"holds \(time: 3, z: 2, y: 6, x: 7\)"):
         read(other, probe(first), (0, 0, 0, 0))
 
 

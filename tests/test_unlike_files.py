@@ -100,3 +100,37 @@ def test_scales_of_imagej_files_are_compared_too(tmp_path):
         )  # fmt: skip
     with pytest.warns(UserWarning, match=r"a_t2.tif: voxel size x 0.25, not 0.2 µm, voxel size y"):
         xr.open_dataset(tmp_path, engine="tiffstack", pattern="a_t{t:d}", validate="headers")
+
+
+def test_axes_in_another_order_are_not_read_as_if_they_were_the_same(tmp_path):
+    pixels = np.arange(2 * 2 * 8 * 9, dtype=np.uint16).reshape(2, 2, 8, 9)
+    for number, axes in enumerate(("ZCYX", "CZYX")):
+        tifffile.imwrite(
+            tmp_path / f"pos{number}.ome.tif", pixels, metadata={"axes": axes},
+            photometric="minisblack",
+        )  # fmt: skip
+    ds = opened(tmp_path)
+    assert (ds.image.isel(position=0) == pixels).all()
+    with pytest.raises(ValueError, match=r"pos1.ome.tif holds \(channel: 2, z: 2, y: 8, x: 9\)"):
+        ds.image.isel(position=1).compute()
+    with pytest.raises(ValueError, match="2 samples"):
+        opened(tmp_path, validate="headers")
+
+
+def test_pixels_that_are_to_be_shown_in_another_way_are_told(tmp_path):
+    pixels = np.arange(72, dtype=np.uint8).reshape(8, 9)
+    for t, (kind, orientation) in enumerate(
+        [("miniswhite", 1), ("miniswhite", 1), ("minisblack", 1), ("miniswhite", 4)]
+    ):
+        tifffile.imwrite(
+            tmp_path / f"a_t{t}.tif", pixels, photometric=kind, metadata=None,
+            extratags=[(274, 3, 1, orientation, True)],
+        )  # fmt: skip
+    with pytest.warns(UserWarning, match="2 of 4 files say otherwise than a_t0.tif"):
+        ds = xr.open_dataset(tmp_path, engine="tiffstack", pattern="a_t{t:d}", validate="headers")
+    assert (ds.image == pixels).all()
+    assert ds.tiffstack.report().disagreements == [
+        "a_t2.tif: shown with 0 is black, rows from the top, not 0 is white",
+        "a_t3.tif: shown with 0 is white, rows from the bottom up, not 0 is white",
+        "files say that they are shown with 0 is white; pixels are here as they are stored",
+    ]

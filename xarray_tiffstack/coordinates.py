@@ -84,6 +84,11 @@ def positions(
     if absent and isinstance(given, Mapping):
         raise ValueError(f"voxel_size names {', '.join(absent)}; the files have {', '.join(axes)}")
     said = tiff.metadata(path)
+    if said.shown:
+        notes.disagreements.append(
+            f"files say that they are shown with {', '.join(said.shown)}; "
+            "pixels are here as they are stored"
+        )
     in_settings = notes.settings.get("voxel_size", {})
     sizes = {**said.voxel_size, **in_settings}
     sources = {**said.source, **dict.fromkeys(in_settings, "Settings.txt")}

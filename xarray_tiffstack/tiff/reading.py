@@ -203,7 +203,7 @@ def fitting_table(file: Tiff, layout: Layout) -> Table:
     found = table.meaning
     held, wanted = ([n for n in shape if n > 1] for shape in (found.shape, layout.shape))
     dtype = found.dtype.newbyteorder("=")
-    if held == wanted and dtype == layout.dtype:
+    if held == wanted and dtype == layout.dtype and _in_order(found.axes, layout.axes):
         if layout.channels and found.channels and not same_names(found.channels, layout.channels):
             raise ValueError(
                 f"{file.path} says that its channels are {', '.join(found.channels)}, and other "
@@ -211,10 +211,16 @@ def fitting_table(file: Tiff, layout: Layout) -> Table:
                 'validate="headers" they are opened without names'
             )
         return table
-    message = f"{file.path} holds {found.shape} {dtype}, not {layout}"
+    own = Layout(_named(found.axes, "page"), found.shape, dtype)
+    message = f"{file.path} holds {own}, not {layout}"
     if table.broken:
         raise OSError(f"{message}: it is cut short after page {table.broken}")
     raise ValueError(message)
+
+
+def _in_order(some: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether the axes that two files both have follow each other in the same order."""
+    return some == others or [a for a in some if a in others] == [a for a in others if a in some]
 
 
 def _named(axes: tuple[str, ...], pages: str) -> tuple[str, ...]:

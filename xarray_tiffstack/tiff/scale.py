@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -35,6 +35,17 @@ _MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "sec": 1e3, "min": 6e4, "h": 3
 _PRINT_DPI = (72, 96, 300)
 _COARSEST_TAG = 20.0  # micrometers
 
+# Orientation, where rows do not go down and columns to the right.
+_TURNED = {
+    2: "columns from the right",
+    3: "rows from the bottom up, columns from the right",
+    4: "rows from the bottom up",
+    5: "rows and columns exchanged",
+    6: "rows and columns exchanged, columns from the right",
+    7: "rows and columns exchanged, both from the end",
+    8: "rows and columns exchanged, rows from the bottom up",
+}
+
 _MOST_KNOWN = 256  # kinds of files of which is known what they say
 _KNOWN: dict[Hashable, Metadata] = {}
 
@@ -52,6 +63,9 @@ class Metadata:
     """Names of the channels; empty if they are not all known."""
     time_interval: float | None = None
     """Time between frames in milliseconds."""
+    shown: tuple[str, ...] = ()
+    """How the file wants its pixels shown, where that is not as they are stored: "0 is white",
+    "rows from the bottom up"."""
 
 
 def metadata(path: str | os.PathLike[str]) -> Metadata:
@@ -132,7 +146,14 @@ def _said(tif: tifffile.TiffFile, pages: int) -> Metadata:
     maker = str(page.tags.valueof(271))
     if not maker.startswith("PerkinElmer"):  # theirs is the pixel of the camera itself
         found.append(from_tags(resolution, page.tags.valueof(296, 2)))
-    return _merge(found)
+    return replace(_merge(found), shown=_shown(page))
+
+
+def _shown(page: Any) -> tuple[str, ...]:
+    """Read PhotometricInterpretation and Orientation (TIFF 6.0)."""
+    white = ("0 is white",) if page.photometric == 0 else ()
+    turned = _TURNED.get(page.tags.valueof(274, 1), "")
+    return (*white, turned) if turned else white
 
 
 def channel_names(tif: tifffile.TiffFile) -> tuple[str, ...]:
@@ -155,7 +176,13 @@ def differences(one: Metadata, other: Metadata) -> list[str]:
     time, usually = one.time_interval, other.time_interval
     if time and usually and not math.isclose(time, usually, rel_tol=0.01):
         found.append(f"time between frames {time:.6g}, not {usually:.6g} ms")
+    if one.shown != other.shown:
+        found.append(f"shown with {_as_shown(one)}, not {_as_shown(other)}")
     return sorted(found)
+
+
+def _as_shown(said: Metadata) -> str:
+    return ", ".join(said.shown) or "0 is black, rows from the top"
 
 
 def same_names(some: Sequence[str], others: Sequence[str]) -> bool:
