@@ -15,7 +15,8 @@ venv=.venv-$version-$resolution
 
 make_venv "$venv" "$python" --resolution "$resolution" -e ".[convert]" --group test
 if [ "$resolution" = highest ]; then
-    make_venv "$venv" "$python" --group lint --group docs --group gallery --group readers
+    make_venv "$venv" "$python" --group lint --group docs --group gallery --group readers \
+        --group executors
     "$venv/bin/ruff" check .
     "$venv/bin/ruff" format --check .
     "$venv/bin/mypy"
