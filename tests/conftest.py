@@ -116,13 +116,17 @@ def to_ome_zarr(ds: xr.Dataset, store: Any, **options: Any) -> Summary:
 
 
 def validate(store: Path | str | Store) -> None:
-    """Pass a store by yaozarrs, and by ome-zarr-models where that is installed."""
-    if isinstance(store, Path):
+    """Pass a store by yaozarrs, and by ome-zarr-models where that is installed.
+
+    0.6 is known to the latter alone, from version 1.8 on.
+    """
+    group = zarr.open_group(store, mode="r")
+    new = dict(group.attrs).get("ome", {}).get("version") == "0.6"
+    if isinstance(store, Path) and not new:
         yaozarrs.validate_zarr_store(store)
-    if find_spec("ome_zarr_models"):
+    if find_spec("ome_zarr_models") and not (new and find_spec("ome_zarr_models.v06") is None):
         from ome_zarr_models import open_ome_zarr
 
-        group = zarr.open_group(store, mode="r")
         if "OME" in group:  # it has no model of a collection in 0.5
             attrs = dict(group["OME"].attrs)
             for path in attrs.get("ome", attrs)["series"]:

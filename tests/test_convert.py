@@ -325,14 +325,14 @@ def test_strict_stops_at_the_first_broken_file(acquisition, tmp_path):
 # --- verification -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["0.5", "0.4"])
+@pytest.mark.parametrize("version", ["0.6", "0.5", "0.4"])
 @pytest.mark.parametrize("codecs", ["auto", None])
 @pytest.mark.parametrize("level", [0, 1])
 def test_a_flipped_byte_is_found_and_located(acquisition, tmp_path, version, codecs, level):
     ds, store = dataset(acquisition), tmp_path / "store.zarr"
     by_file(ds, store, levels=2, compressors=codecs, ngff_version=version, chunks={"z": 2})
     assert verify(ds, store).ok
-    key = f"{level}/image{'/c' if version == '0.5' else ''}/3/1/1/0/0"
+    key = f"{level}/image{'' if version == '0.4' else '/c'}/3/1/1/0/0"
     damaged = bytearray((store / key).read_bytes())
     damaged[-3] ^= 1
     (store / key).write_bytes(damaged)
@@ -482,7 +482,7 @@ def test_no_permission_is_one_clear_error(acquisition, tmp_path):
         {"chunks": 3},
         {"shards": {"z": 3}, "chunks": {"z": 2}},
         {"shards": "auto", "ngff_version": "0.4"},
-        {"ngff_version": "0.6"},
+        {"ngff_version": "0.7"},
         {"levels": 0},
         {"compressors": "zstd"},
         {"voxel_size": {"t": 1.0}},
@@ -497,10 +497,10 @@ def test_bad_options_are_refused(shared_acquisition, tmp_path, options):
         to_ome_zarr(dataset(shared_acquisition), tmp_path / "a.zarr", **options)
 
 
-@pytest.mark.parametrize("version", ["0.5", "0.4"])
+@pytest.mark.parametrize("version", ["0.6", "0.5", "0.4"])
 def test_codecs_are_those_of_zarr(shared_acquisition, tmp_path, version):
     ds = dataset(shared_acquisition)
-    v3 = version == "0.5"
+    v3 = version != "0.4"
     codec = zarr.codecs.BloscCodec(cname="zstd") if v3 else numcodecs.Blosc("zstd")
     given = {"a": codec, "b": [codec], "c": None, "d": "auto"}
     for name, compressors in given.items():
@@ -537,7 +537,7 @@ def test_planes_along_z_are_halved_in_a_further_pass(tmp_path):
     assert "path" not in found["1"].coords
 
 
-@pytest.mark.parametrize("version", ["0.5", "0.4"])
+@pytest.mark.parametrize("version", ["0.6", "0.5", "0.4"])
 def test_zarr_itself_writes_the_same_store(acquisition, tmp_path, version):
     (acquisition / reference_name(0, 0)).unlink()
     ds = dataset(acquisition)

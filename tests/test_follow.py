@@ -139,6 +139,7 @@ def shuffled(order: list[tuple[int, int]]) -> list[tuple[int, int]]:
         pytest.param(list, {}, id="in order"),
         pytest.param(shuffled, {}, id="out of order"),
         pytest.param(shuffled, {"ngff_version": "0.4"}, id="0.4"),
+        pytest.param(shuffled, {"ngff_version": "0.6"}, id="0.6"),
         pytest.param(shuffled, {"shards": "auto", "chunks": {"z": 2}}, id="shards"),
     ],
 )

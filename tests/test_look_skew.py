@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from conftest import write_acquisition
+from conftest import to_ome_zarr, write_acquisition
 
 from xarray_tiffstack.look.napari import layers
 from xarray_tiffstack.ome_zarr.journal import path_of
@@ -74,7 +74,7 @@ def test_of_others_it_is_refused(shared_acquisition: Path, skewed: xr.Dataset) -
         skewed.tiffstack.affine(direction=0)
 
 
-@pytest.mark.parametrize("version", ["0.5", "0.4"])
+@pytest.mark.parametrize("version", ["0.6", "0.5", "0.4"])
 def test_a_store_keeps_it(skewed: xr.Dataset, tmp_path: Path, version: str) -> None:
     from xarray_tiffstack.look.store import open_store
 
@@ -90,6 +90,43 @@ def test_a_store_keeps_it(skewed: xr.Dataset, tmp_path: Path, version: str) -> N
     np.testing.assert_allclose(about["affine"][1:, 1:], skewed.tiffstack.affine(direction=-1))
     assert skewed.tiffstack.verify(target, progress=False).ok
     assert zarr.open_group(target, mode="r").attrs["upright"] == kept
+
+
+def test_another_project_leads_voxels_to_their_upright_places(
+    skewed: xr.Dataset, tmp_path: Path
+) -> None:
+    """By what a store of NGFF 0.6 says, ome-zarr-models alone: scale, translation, affine."""
+    v06 = pytest.importorskip("ome_zarr_models.v06", reason="needs ome-zarr-models 1.8 or newer")
+    target = tmp_path / "skewed.zarr"
+    to_ome_zarr(skewed.isel(x=slice(2, None)), target, ngff_version="0.6", levels=2)
+    image = v06.Image.from_zarr(zarr.open_group(target, mode="r"))
+    (multiscale,) = image.ome_attributes.multiscales
+    assert [system.name for system in multiscale.coordinateSystems] == ["physical", "upright"]
+    assert multiscale.intrinsic_coordinate_system.name == "physical"
+    (upright,) = multiscale.coordinateTransformations
+    for level, dataset in enumerate(multiscale.datasets):
+        labels = xr.open_zarr(target, group=str(level), consolidated=False)
+        at = {"stack": 1, "channel": 2, "z": 3, "y": 1, "x": 2}
+        place = dataset.coordinateTransformations[0].transform_point(tuple(at.values()))
+        voxel = [labels[dim].values[at[dim]] for dim in "zyx"]
+        np.testing.assert_allclose(place[2:], voxel)
+        found = upright.transform_point(place)
+        np.testing.assert_allclose(found[2:], (skewed.tiffstack.affine() @ [*voxel, 1])[:3])
+        assert found[:2] == place[:2]
+
+
+def test_it_needs_one_unit(skewed: xr.Dataset, tmp_path: Path) -> None:
+    """A matrix mixes z with x: where one is in pixels, there is none that is right."""
+    unknown = skewed.drop_vars(["y", "x"])
+    with pytest.warns(UserWarning, match="voxel_size="):
+        to_ome_zarr(unknown, tmp_path / "none.zarr", ngff_version="0.6")
+    attrs: Any = zarr.open_group(tmp_path / "none.zarr", mode="r").attrs["ome"]
+    assert len(attrs["multiscales"][0]["coordinateSystems"]) == 1
+    assert "coordinateTransformations" not in attrs["multiscales"][0]
+    size = {"y": 0.1, "x": 0.1}
+    to_ome_zarr(unknown, tmp_path / "some.zarr", ngff_version="0.6", voxel_size=size)
+    attrs = zarr.open_group(tmp_path / "some.zarr", mode="r").attrs["ome"]
+    assert len(attrs["multiscales"][0]["coordinateTransformations"]) == 1
 
 
 def test_a_store_without_it_resumes_and_gets_it(skewed: xr.Dataset, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import zarr
 from conftest import to_ome_zarr, write, write_acquisition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 LEVELS = 2
@@ -60,11 +60,13 @@ def write_plate(raw: Path, root: Path, version: str) -> Store:
     return Store(root, images)
 
 
-def stores(*writers: Callable[[Path, Path, str], Store]) -> Any:
-    """Give a test the store that each writer makes, in both versions of the format."""
+def stores(
+    *writers: Callable[[Path, Path, str], Store], versions: Sequence[str] = ("0.5", "0.4")
+) -> Any:
+    """Give a test the store that each writer makes, in some versions of the format."""
     return pytest.mark.parametrize(
         "store",
-        [pytest.param((w, v), id=f"{w.__name__[6:]}-{v}") for w in writers for v in ("0.5", "0.4")],
+        [pytest.param((w, v), id=f"{w.__name__[6:]}-{v}") for w in writers for v in versions],
         indirect=True,
     )
 
@@ -95,6 +97,23 @@ def block(group: zarr.Group) -> dict[str, Any]:
     return attrs.get("ome", attrs)
 
 
+def axes_of(multiscale: dict[str, Any]) -> list[dict[str, Any]]:
+    """Axes of an image; from 0.6 on those of the coordinate system that its levels lead to."""
+    if "axes" in multiscale:
+        axes: list[dict[str, Any]] = multiscale["axes"]
+        return axes
+    output = multiscale["datasets"][0]["coordinateTransformations"][0]["output"]["name"]
+    (system,) = (s for s in multiscale["coordinateSystems"] if s["name"] == output)
+    return list(system["axes"])
+
+
+def steps_of(transforms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Scale and translation of a level; from 0.6 on they are within a sequence."""
+    if transforms[0]["type"] == "sequence":
+        return list(transforms[0]["transformations"])
+    return transforms
+
+
 def listed(root: zarr.Group) -> Iterator[str]:
     """Paths of the images that a store's own metadata leads to."""
     top = block(root)
@@ -108,14 +127,14 @@ def listed(root: zarr.Group) -> Iterator[str]:
         yield ""
 
 
-@stores(write_image, write_collection, write_plate)
+@stores(write_image, write_collection, write_plate, versions=("0.6", "0.5", "0.4"))
 def test_zarr_alone_leads_to_pixels_and_positions(store):
     root = zarr.open_group(store.root, mode="r")
     assert list(listed(root)) == list(store.images)
     for path, image in store.images.items():
         group = zarr.open_group(store.root, path=path, mode="r")
         (multiscale,) = block(group)["multiscales"]
-        names = tuple(axis["name"] for axis in multiscale["axes"])
+        names = tuple(axis["name"] for axis in axes_of(multiscale))
         assert len(multiscale["datasets"]) == LEVELS
         for level, expected in zip(multiscale["datasets"], levels(image), strict=True):
             array = group[level["path"]]
@@ -123,7 +142,7 @@ def test_zarr_alone_leads_to_pixels_and_positions(store):
             if array.metadata.zarr_format == 3:
                 assert array.metadata.dimension_names == names
             np.testing.assert_array_equal(array[:], expected)
-            scale, origin = level["coordinateTransformations"]
+            scale, origin = steps_of(level["coordinateTransformations"])
             for i, dim in enumerate(names):
                 if dim in "zyx":
                     place = origin["translation"][i] + scale["scale"][i] * np.arange(array.shape[i])
@@ -147,6 +166,20 @@ def test_bioio_opens_each_image(store):
         assert reader.channel_names == [f"{c}{unit}" for c in full.channel.values]
         reader.set_resolution_level(1)
         np.testing.assert_array_equal(reader.data, coarse)
+
+
+@stores(write_image, write_collection, versions=("0.6", "0.5", "0.4"))
+@pytest.mark.filterwarnings("ignore")  # another package's
+def test_ngff_zarr_places_each_image(store):
+    ngff_zarr = pytest.importorskip("ngff_zarr")
+    for path, image in store.images.items():
+        found = ngff_zarr.from_ngff_zarr(str(store.root / path)).images
+        for level, expected in zip(found, levels(image), strict=True):
+            assert tuple(level.dims) == expected.dims
+            np.testing.assert_array_equal(level.data, expected)
+            for dim in set(expected.dims) & set("zyx"):
+                place = level.translation[dim] + level.scale[dim] * np.arange(expected.sizes[dim])
+                np.testing.assert_allclose(place, expected[dim], rtol=1e-6)
 
 
 class Layer(NamedTuple):
@@ -184,7 +217,7 @@ def check_layers(found: list[Layer], image: xr.DataArray) -> None:
     ]
 
 
-@stores(write_image, write_collection, write_plate)
+@stores(write_image, write_collection, write_plate, versions=("0.6", "0.5", "0.4"))
 @pydantic_warns
 def test_napari_shows_each_image(store):
     for path, image in store.images.items():

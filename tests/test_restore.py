@@ -294,6 +294,7 @@ def test_one_strip_that_no_encoder_makes_is_kept_as_it_is(tmp_path: Path) -> Non
     "options",
     [
         {"ngff_version": "0.4"},
+        {"ngff_version": "0.6"},
         {"shards": "auto"},
         {"chunks": {"z": 3, "y": 4, "x": 5}, "compressors": None},
         {"levels": 1, "workers": 1},

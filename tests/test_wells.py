@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WELLS = ("B03", "B12", "H01")
-VERSIONS = ("0.4", "0.5")
+VERSIONS = ("0.4", "0.5", "0.6")
 
 
 def plate(folder: Path, wells: tuple[str, ...] = WELLS, fields: int = 2) -> xr.Dataset:

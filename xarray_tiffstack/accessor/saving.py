@@ -27,7 +27,7 @@ class Saving(Data):
         chunks: Mapping[str, int] | Literal["auto"] = "auto",
         shards: Mapping[str, int] | Literal["auto"] | None = None,
         compressors: Any = "auto",
-        ngff_version: Literal["0.5", "0.4"] = "0.5",
+        ngff_version: Literal["0.6", "0.5", "0.4"] = "0.5",
         voxel_size: Mapping[str, float] | None = None,
         method: Literal["mean", "nearest", "mode"] = "mean",
         workers: int | None = None,
@@ -66,8 +66,10 @@ class Saving(Data):
         compressors : Zarr codecs, "auto" or None
             As in `zarr.create_array`; by default Blosc with LZ4 and bitshuffle, None for raw
             pixels.
-        ngff_version : {"0.5", "0.4"}
-            0.5 is Zarr 3; 0.4 is Zarr 2, for older viewers.
+        ngff_version : {"0.5", "0.4", "0.6"}
+            0.5 is Zarr 3; 0.4 is Zarr 2, for older viewers. 0.6 is Zarr 3 with coordinate systems:
+            it says how a volume that the stage moved through a tilted light sheet is set upright,
+            and few programs read it yet.
         voxel_size : mapping, optional
             Micrometers by axis, such as ``{"z": 0.5, "y": 0.1, "x": 0.1}``; by default what the
             coordinates say.

@@ -16,6 +16,7 @@ from xarray_tiffstack.back.records import Entry
 from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.keeping import OTHERS, SLOTS
+from xarray_tiffstack.ome_zarr.metadata import zarr_format
 from xarray_tiffstack.ome_zarr.notes import read_notes
 from xarray_tiffstack.ome_zarr.pixels import open_pixels
 from xarray_tiffstack.source import below
@@ -81,7 +82,7 @@ class Stored:
                 f"{store} keeps nothing of its files but their pixels: convert with "
                 "restorable=True (--restorable)"
             )
-        self.driver = "zarr3" if notes["settings"]["ngff_version"] == "0.5" else "zarr"
+        self.driver = "zarr3" if zarr_format(notes["settings"]["ngff_version"]) == 3 else "zarr"
         self.root = zarr.open_group(self.target, mode="r", use_consolidated=False)
 
     @cached_property

@@ -57,7 +57,7 @@ class Documents:
     ) -> None:
         self.plan, self.settings, self.collection = plan, plan.settings, plan.collection
         self.store, self.growing, self.old = store, growing, old
-        self.format: Literal[2, 3] = 3 if plan.settings.ngff_version == "0.5" else 2
+        self.format = ngff.zarr_format(plan.settings.ngff_version)
         self.root: zarr.Group
 
     def create(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from xarray_tiffstack.ome_zarr.journal import NOTES
+from xarray_tiffstack.ome_zarr.metadata import zarr_format
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -48,7 +49,7 @@ def rooms(settings: Settings, collection: Collection) -> dict[str, dict[str, Any
     """Arrays that a store needs for that: by path, what zarr is told to create them."""
     if not settings.kept:
         return {}
-    if settings.ngff_version == "0.5":
+    if zarr_format(settings.ngff_version) == 3:
         codec: dict[str, Any] = {"name": "zstd", "configuration": {"level": 3, "checksum": True}}
     else:
         codec = {"id": "zstd", "level": 3}

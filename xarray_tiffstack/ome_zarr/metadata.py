@@ -1,8 +1,10 @@
 """What OME-NGFF asks of a store's metadata: axes, scales, display settings, collections, plates.
 
-Nothing here reads or writes; everything follows from a Dataset's labels. Two versions of the
-format are known, 0.5 (Zarr 3) and 0.4 (Zarr 2): https://ngff.openmicroscopy.org/0.5/. A collection
-of images says itself once more in OME-XML: https://docs.openmicroscopy.org/ome-model/latest/.
+Nothing here reads or writes; everything follows from a Dataset's labels. Three versions of the
+format are known, 0.4 (Zarr 2), 0.5 and 0.6 (Zarr 3): https://ngff.openmicroscopy.org/0.5/. What
+0.6 says of coordinate systems is in ``index.md`` and ``schemas/`` of
+https://github.com/ome/ngff-spec. A collection of images says itself once more in OME-XML:
+https://docs.openmicroscopy.org/ome-model/latest/.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from xarray_tiffstack.ome_zarr.images import SPACE, natural
+from xarray_tiffstack.ome_zarr.skew import ANGLE, matrix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,9 +27,10 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.images import Collection, Image
     from xarray_tiffstack.ome_zarr.levels import Method
 
-NgffVersion: TypeAlias = Literal["0.5", "0.4"]
+NgffVersion: TypeAlias = Literal["0.6", "0.5", "0.4"]
 
-VERSIONS = ("0.5", "0.4")
+VERSIONS = ("0.6", "0.5", "0.4")
+PHYSICAL, UPRIGHT = "physical", "upright"  # what the coordinate systems of 0.6 are called
 UNITS = ("nanometer", "micrometer", "millimeter", "millisecond", "second", "minute", "hour")
 OME_XML = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 OME_LENGTHS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm"}
@@ -38,6 +42,11 @@ DESCRIPTIONS = {
     "mode": "each level takes the most frequent of the pixels of the level above that it covers",
 }
 RGB = {"red": "FF0000", "green": "00FF00", "blue": "0000FF", "alpha": "FFFFFF"}
+
+
+def zarr_format(version: str) -> Literal[2, 3]:
+    """Which format of Zarr a version is written in."""
+    return 2 if version == "0.4" else 3
 
 
 # --- collections ------------------------------------------------------------------------------
@@ -84,7 +93,8 @@ def _plate(
             }
             for row, column in names
         ],
-        "version": version,  # a plate says its version itself, in 0.5 too
+        # A plate says its version itself, in 0.5 too.
+        **({} if version == "0.6" else {"version": version}),
     }
 
 
@@ -126,12 +136,12 @@ def ome_xml(collection: Collection) -> bytes | None:
 
 def attributes(version: NgffVersion, block: Mapping[str, Any]) -> dict[str, Any]:
     """Put a block of metadata where the version has it: under ``ome``, or bare before 0.5."""
-    return {"ome": {"version": version, **block}} if version == "0.5" else dict(block)
+    return dict(block) if version == "0.4" else {"ome": {"version": version, **block}}
 
 
 def _own_version(version: NgffVersion) -> dict[str, str]:
     """Before 0.5 each block says its version itself."""
-    return {} if version == "0.5" else {"version": version}
+    return {"version": version} if version == "0.4" else {}
 
 
 # --- one image --------------------------------------------------------------------------------
@@ -176,6 +186,9 @@ def image_attributes(
         ],
         "datasets": [_level(level, factor, steps) for level, factor in enumerate(factors)],
     }
+    if version == "0.6":
+        angle = collection.ds["image"].attrs.get(ANGLE)
+        multiscale = _with_systems(multiscale, angle if unit_of_space(part) else None)
     if len(factors) > 1:
         multiscale["type"] = method
         multiscale["metadata"] = {"description": DESCRIPTIONS[method]}
@@ -209,6 +222,51 @@ def _level(
             {"type": "translation", "translation": origin},
         ],
     }
+
+
+def _with_systems(multiscale: dict[str, Any], angle: float | None) -> dict[str, Any]:
+    """Say axes and levels as 0.6 does: by coordinate systems, and what leads to them.
+
+    Of a volume that the stage moved through a light sheet at an angle there is a second system, in
+    which it is upright, and an affine transformation that leads there.
+    """
+    axes = multiscale.pop("axes")
+    datasets = [
+        {
+            "path": level["path"],
+            "coordinateTransformations": [
+                {
+                    "type": "sequence",
+                    "input": {"path": level["path"]},
+                    "output": {"name": PHYSICAL},
+                    "transformations": level["coordinateTransformations"],
+                }
+            ],
+        }
+        for level in multiscale["datasets"]
+    ]
+    systems = [{"name": PHYSICAL, "axes": axes}]
+    found = {**multiscale, "coordinateSystems": systems, "datasets": datasets}
+    if angle is None:
+        return found
+    at = [i for i, axis in enumerate(axes) if axis["name"] in SPACE]
+    affine = np.eye(len(axes), len(axes) + 1)
+    affine[np.ix_(at, at)] = matrix(float(angle))[:3, :3].round(12)
+    systems.append({"name": UPRIGHT, "axes": axes})
+    upright = {
+        "type": "affine",
+        "name": "upright, of a stage that moved in direction 1",
+        "input": {"name": PHYSICAL},
+        "output": {"name": UPRIGHT},
+        "affine": affine.tolist(),
+    }
+    return {**found, "coordinateTransformations": [upright]}
+
+
+def unit_of_space(ds: xr.Dataset) -> str | None:
+    """Find the one unit that z, y and x have; None where they have none, or different ones."""
+    units = {_spacing(ds, dim)[2] for dim in SPACE}
+    return units.pop() if len(units) == 1 else None
 
 
 def spacing(ds: xr.Dataset) -> dict[str, float]:

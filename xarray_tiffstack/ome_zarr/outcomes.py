@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import zarr
 
 from xarray_tiffstack.ome_zarr.journal import NOTES
+from xarray_tiffstack.ome_zarr.metadata import zarr_format
 from xarray_tiffstack.ome_zarr.results import Difference, VerifyResult
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def put_together(
 
     Returns that of the part, or of all.
     """
-    form: Literal[2, 3] = 3 if store.plan.settings.ngff_version == "0.5" else 2
+    form = zarr_format(store.plan.settings.ngff_version)
     group = zarr.open_group(
         store.target, path=f"{NOTES}/{OUTCOMES}", mode="a", zarr_format=form, use_consolidated=False
     )

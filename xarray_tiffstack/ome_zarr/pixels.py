@@ -19,6 +19,7 @@ import numpy as np
 import zarr
 
 from xarray_tiffstack.ome_zarr.levels import Memory
+from xarray_tiffstack.ome_zarr.metadata import zarr_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +60,7 @@ class Arrays:
         key = image.path, level
         if key not in self._open:
             path = f"{image.group(level)}/image"
-            driver = "zarr3" if self.plan.settings.ngff_version == "0.5" else "zarr"
+            driver = "zarr3" if zarr_format(self.plan.settings.ngff_version) == 3 else "zarr"
             self._open[key] = open_pixels(self.target, path, driver, self.engine, self.workers)
         return self._open[key]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,10 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import zarr
 
-from xarray_tiffstack.messages import one_of
+from xarray_tiffstack.messages import one_of, user_stacklevel
 from xarray_tiffstack.ome_zarr.images import SPACE
 from xarray_tiffstack.ome_zarr.levels import METHODS, SHORT_AXIS, Method, level_factors
-from xarray_tiffstack.ome_zarr.metadata import VERSIONS, NgffVersion, spacing
+from xarray_tiffstack.ome_zarr.metadata import (
+    VERSIONS,
+    NgffVersion,
+    spacing,
+    unit_of_space,
+    zarr_format,
+)
+from xarray_tiffstack.ome_zarr.skew import ANGLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -134,6 +142,12 @@ def make_settings(collection: Collection, options: Options, limits: Limits = LIM
     one_of("method", options.method, METHODS)
     if options.shards is not None and version == "0.4":
         raise ValueError("shards= needs Zarr 3, which NGFF 0.5 has: leave ngff_version at '0.5'")
+    if version == "0.6" and ANGLE in image.attrs and not unit_of_space(collection.ds):
+        warnings.warn(
+            "the store will not say how its volumes are set upright: z, y and x have no common "
+            "unit; give the lengths that are not known in micrometers, as voxel_size=",
+            stacklevel=user_stacklevel(),
+        )
     if not image.size:
         raise ValueError(f"there is nothing to write: the sizes are {dict(image.sizes)}")
     sizes = {d: image.sizes[d] for d in collection.axes}
@@ -271,7 +285,7 @@ def _codecs(compressors: Any, dtype: np.dtype[Any], version: str) -> list[dict[s
     try:
         array = zarr.create_array(
             {}, shape=(1,), chunks=(1,), dtype=dtype, compressors=compressors,
-            zarr_format=3 if version == "0.5" else 2,
+            zarr_format=zarr_format(version),
         )  # fmt: skip
     except (TypeError, ValueError, LookupError) as error:
         raise ValueError(

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from xarray_tiffstack.ome_zarr.journal import FIELDS, path_of
+from xarray_tiffstack.ome_zarr.metadata import zarr_format
 from xarray_tiffstack.ome_zarr.outcomes import put_together
 from xarray_tiffstack.ome_zarr.pixels import met
 from xarray_tiffstack.ome_zarr.pool import Pool, run
@@ -131,7 +132,7 @@ class _Checker:
         """Find which stored objects of some levels of a block differ."""
         files = tuple(self.plan.files(block))
         settings = self.plan.settings
-        prefix = "/c/" if settings.ngff_version == "0.5" else "/"
+        prefix = "/c/" if zarr_format(settings.ngff_version) == 3 else "/"
         for level, region, pixels in self.levels.made(block, broken):
             if level not in bad:
                 continue
