@@ -150,7 +150,7 @@ def test_a_shell_completes_commands_and_options(tmp_path):
     for typed, completed in {
         ("con",): "conventions convert",
         ("convert", "--ov"): "--overlap --overwrite",
-        ("convert", "--ngff-version", ""): "0.5 0.4",
+        ("convert", "--ngff-version", ""): "0.6 0.5 0.4",
     }.items():
         command = ["bash", "-c", code, "bash", str(script), *typed]
         done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -56,8 +56,9 @@ def _add_convert(commands: Any) -> None:
            help="length of shards along dimensions, or auto: one file a volume")  # fmt: skip
     option("--compressors", default="auto", metavar="NAME[:LEVEL]",
            help="lz4 or zstd (in Blosc, with bitshuffle), or none (default: lz4:5)")  # fmt: skip
-    option("--ngff-version", choices=("0.5", "0.4"), default="0.5",
-           help="0.5 is Zarr 3; 0.4 is Zarr 2, for older viewers")  # fmt: skip
+    option("--ngff-version", choices=("0.6", "0.5", "0.4"), default="0.5",
+           help="0.5 is Zarr 3; 0.4 is Zarr 2, for older viewers; 0.6 has coordinate "
+           "systems, which few programs read yet")  # fmt: skip
     option("--method", choices=("mean", "nearest", "mode"), default="mean",
            help="how coarser levels are made; nearest or mode for label images")  # fmt: skip
     option("--overwrite", action="store_true",
