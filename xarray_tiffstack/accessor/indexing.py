@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    import xarray as xr
+
     from xarray_tiffstack.index import Indexed
 
 
@@ -103,3 +105,56 @@ class Indexing(Data):
             overwrite=overwrite,
             progress=progress,
         )
+
+    def virtual(self, *, copy: bool | Literal["auto"] = "auto") -> xr.Dataset:
+        """Give this Dataset as VirtualiZarr has them: references in place of pixels.
+
+        The result is put together with other virtual datasets by `xarray.concat`, and written by
+        the methods of ``.vz``. It has the dimensions of this Dataset, full resolution only, and no
+        metadata of OME-Zarr. All labels are in memory. Reads the directories of all files, and no
+        pixels but those that are copied.
+
+        Parameters
+        ----------
+        copy : bool or "auto"
+            Whether pixels that cannot be referred to may be kept in memory, as for `to_virtual`.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``image`` is a ``virtualizarr.manifests.ManifestArray``; a chunk is a page of a file, or
+            a strip or tile of it.
+
+        Raises
+        ------
+        ValueError
+            Pixels were computed or cut, so that they are no longer those of files; or more of them
+            than `copy` allows cannot be referred to.
+        OSError
+            Files cannot be read.
+        ImportError
+            VirtualiZarr is missing: ``pip install "xarray-tiffstack[virtual]"``.
+
+        Notes
+        -----
+        VirtualiZarr keeps no sizes and times of files. What it writes to icechunk notices a file
+        that is changed later than it was written (or than ``last_updated_at`` says), and nothing
+        else; what it writes as kerchunk's references notices no change.
+
+        Examples
+        --------
+        >>> import pytest; _ = pytest.importorskip("virtualizarr")
+        >>> import numpy as np, tifffile, xarray as xr
+        >>> from tempfile import TemporaryDirectory
+        >>> raw = TemporaryDirectory()
+        >>> for t in (0, 1):
+        ...     tifffile.imwrite(f"{raw.name}/cell_t{t}.tif", np.full((8, 8), t, "uint16"))
+        >>> ds = xr.open_dataset(raw.name, engine="tiffstack", pattern="cell_t{t:d}.tif")
+        >>> ds.tiffstack.virtual().image.data
+        ManifestArray<shape=(2, 8, 8), dtype=uint16, chunks=(1, 8, 8)>
+        >>> raw.cleanup()
+        """
+        from xarray_tiffstack.array.variable import on_host
+        from xarray_tiffstack.index import virtual
+
+        return virtual(on_host(self._dataset), copy)

@@ -2,10 +2,11 @@
 
 Nothing is copied but what no codec of Zarr can read. `references` finds the ranges, `template`
 makes what a conversion would write, `ice` and `kerchunk` write it, and `files` remembers in which
-state the files were.
+state the files were. `manifests` gives references to VirtualiZarr instead.
 """
 
+from xarray_tiffstack.index.manifests import virtual
 from xarray_tiffstack.index.open import check_index, open_index
 from xarray_tiffstack.index.write import Indexed, to_virtual
 
-__all__ = ["Indexed", "check_index", "open_index", "to_virtual"]
+__all__ = ["Indexed", "check_index", "open_index", "to_virtual", "virtual"]

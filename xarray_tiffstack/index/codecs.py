@@ -21,7 +21,7 @@ def create_array(
     path: str,
     refs: References,
     shape: Sequence[int],
-    dims: Sequence[str],
+    dims: Sequence[str] | None,
     dtype: np.dtype[Any],
     attributes: Mapping[str, Any],
     zarr_format: int,
@@ -34,7 +34,7 @@ def create_array(
         options = _zarr3(refs, dims) if zarr_format == 3 else _zarr2(refs, dtype)
         about = dict(attributes)
         if zarr_format == 2:
-            about["_ARRAY_DIMENSIONS"] = list(dims)
+            about["_ARRAY_DIMENSIONS"] = list(dims or ())
         root.create_array(
             path,
             shape=tuple(shape),
@@ -60,7 +60,7 @@ def register() -> None:
     imagecodecs.zarr.register_codecs(verbose=False)
 
 
-def _zarr3(refs: References, dims: Sequence[str]) -> dict[str, Any]:
+def _zarr3(refs: References, dims: Sequence[str] | None) -> dict[str, Any]:
     """Give filters, order of bytes and compression, as Zarr 3 has them."""
     from zarr.codecs import BytesCodec, TransposeCodec, ZstdCodec
     from zarr.codecs.numcodecs import Zlib

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 NO_FILE, DECODE, ABSENT = -1, -2, -3
 """In place of a file, and in place of an offset: to be decoded, and not stored, that is 0."""
 
+FEW = 64 * 2**20  # bytes of pixels that are copied without being asked for ...
+SHARE = 10  # ... or a tenth of all
 FIRST_LOOK = 64  # files that are looked at one by one
 SLOW_LOOK = 5e-3  # seconds for one file, above which many are looked at together
 _Key: TypeAlias = "tuple[str, int | None]"
@@ -88,6 +90,21 @@ def references(variable: xr.Variable) -> References:
     else:
         (grid,) = grids
     return _numbered(parts[0], storage, tables, grid)
+
+
+def check_copies(refs: References, itemsize: int, whole: int, copy: bool | Literal["auto"]) -> int:
+    """Refuse to copy more pixels than was allowed; returns their bytes."""
+    count = int((refs.offsets == DECODE).sum())
+    nbytes = count * math.prod(refs.chunks) * itemsize
+    if not count or copy is True or (copy == "auto" and nbytes <= max(FEW, whole // SHARE)):
+        return nbytes
+    why = (f"{path}: {reason}" for path, reason in refs.decoded.items())
+    raise ValueError(
+        f"{nbytes / 1e6:.1f} MB of pixels of {counted(len(refs.decoded), 'file')} cannot be "
+        f"referred to:\n{first_lines(why, len(refs.decoded))}\n"
+        "Have the index hold a copy of them with copy=True (--copy all), or convert all of it: "
+        "ds.tiffstack.to_ome_zarr (tiffstack convert)."
+    )
 
 
 def _tables(parts: list[Reads]) -> dict[_Key, list[Ranges]]:

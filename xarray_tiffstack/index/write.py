@@ -23,7 +23,7 @@ from xarray_tiffstack.index.pixels import (
     sampled_limits,
     write_coarser,
 )
-from xarray_tiffstack.index.references import DECODE, References, references
+from xarray_tiffstack.index.references import References, check_copies, references
 from xarray_tiffstack.index.template import Template
 from xarray_tiffstack.messages import counted, first_lines, one_of
 from xarray_tiffstack.ome_zarr import place
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.progress import Shown
 
 ODD = re.compile("[\0-\x1f\ud800-\udfff]")  # what controls something, and is no UTF-8
-FEW = 64 * 2**20  # bytes of pixels that are copied without being asked for ...
-SHARE = 10  # ... or a tenth of all
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def to_virtual(
     if not kerchunk:
         ice.load()
     refs = references(plan.variable)
-    nbytes = _check_copies(refs, plan, copy)
+    nbytes = check_copies(refs, plan.itemsize, plan.variable.nbytes, copy)
     files = _files_of(refs, collection.source)
     limits = sampled_limits(plan, refs) if levels == 1 else {}
     template = Template(plan, refs, files, str(target))
@@ -155,22 +153,6 @@ def _check_place(target: Path, plan: Plan, kerchunk: bool, overwrite: bool) -> N
             f"{target} is there already\nWrite elsewhere, or replace it with overwrite=True "
             "(--overwrite)."
         )
-
-
-def _check_copies(refs: References, plan: Plan, copy: bool | Literal["auto"]) -> int:
-    """Refuse to copy more pixels than was allowed; returns their bytes."""
-    count = int((refs.offsets == DECODE).sum())
-    nbytes = count * int(np.prod(refs.chunks)) * plan.itemsize
-    most = max(FEW, plan.variable.nbytes // SHARE)
-    if not count or copy is True or (copy == "auto" and nbytes <= most):
-        return nbytes
-    why = (f"{path}: {reason}" for path, reason in refs.decoded.items())
-    raise ValueError(
-        f"{nbytes / 1e6:.1f} MB of pixels of {counted(len(refs.decoded), 'file')} cannot be "
-        f"referred to:\n{first_lines(why, len(refs.decoded))}\n"
-        "Have the index hold a copy of them with copy=True (--copy all), or convert all of it: "
-        "ds.tiffstack.to_ome_zarr (tiffstack convert)."
-    )
 
 
 def _files_of(refs: References, source: str) -> Files:
