@@ -61,6 +61,12 @@ class Access:
         """Have whatever asks for a URL below this one find it here."""
         return Access(self.options, (*self.roots, root))
 
+    def named(self, kind: str) -> dict[str, Any]:
+        """Options by the names that obstore has for them, for other clients of the same server."""
+        found = _translated(kind, self.options)[0]
+        said = [os.environ[name] for name in _ENDPOINTS if os.environ.get(name)]
+        return {"endpoint": said[0], **found} if kind == "s3" and said else found
+
     def store(self, url: str) -> tuple[ObjectStore, str]:
         """Store that holds an object, and the key of the object there.
 
