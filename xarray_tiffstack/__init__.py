@@ -4,9 +4,9 @@ The entry point is ``xarray.open_dataset("raw/", engine="tiffstack")``; it needs
 package. What is here is for those who want one step alone: the file table (`scan`), how names are
 read (`Pattern`), the naming conventions that are known (`Convention`, `Token`, `conventions`,
 `load_conventions`), a folder that is still being written (`follow`), the way back from a store to
-its files (`restore`), a virtual Zarr of a folder (`open_index`, `check_index`, `follow_index`), and
-the types of what these and methods give (`Report`, `Summary`, `Failure`, `Kept`, `VerifyResult`,
-`Difference`, `Proof`, `Restored`, `Exported`, `Indexed`).
+its files (`restore`), a virtual Zarr of a folder (`open_index`, `check_index`, `renew_index`,
+`follow_index`), and the types of what these and methods give (`Report`, `Summary`, `Failure`,
+`Kept`, `VerifyResult`, `Difference`, `Proof`, `Restored`, `Exported`, `Indexed`, `Renewed`).
 
 Importing it registers ``.tiffstack`` on every Dataset and DataArray.
 """
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from xarray_tiffstack.back import Restored as Restored
     from xarray_tiffstack.back import restore as restore
     from xarray_tiffstack.index import Indexed as Indexed
+    from xarray_tiffstack.index import Renewed as Renewed
     from xarray_tiffstack.index import check_index as check_index
     from xarray_tiffstack.index import open_index as open_index
+    from xarray_tiffstack.index import renew_index as renew_index
     from xarray_tiffstack.look.report import Report as Report
     from xarray_tiffstack.names.conventions import Convention as Convention
     from xarray_tiffstack.names.conventions import conventions as conventions
@@ -54,6 +56,7 @@ _MODULES = {
     "Kept": "ome_zarr",
     "Pattern": "names.pattern",
     "Proof": "ome_zarr",
+    "Renewed": "index",
     "Report": "look.report",
     "Restored": "back.writing",
     "Summary": "ome_zarr",
@@ -65,6 +68,7 @@ _MODULES = {
     "follow_index": "watch",
     "load_conventions": "names.conventions",
     "open_index": "index",
+    "renew_index": "index",
     "restore": "back.writing",
     "scan": "table",
 }

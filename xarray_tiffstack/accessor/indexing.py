@@ -28,6 +28,7 @@ class Indexing(Data):
         method: Literal["mean", "nearest", "mode"] = "mean",
         workers: int | None = None,
         overwrite: bool = False,
+        hashes: bool = False,
         progress: bool | Literal["auto"] = "auto",
     ) -> Indexed:
         """Write an index: an OME-Zarr whose pixels stay in the TIFF files.
@@ -58,6 +59,9 @@ class Indexing(Data):
             Threads that make coarser levels; by default one a processor.
         overwrite : bool
             Replace an index that is there; in one of icechunk, earlier states can still be read.
+        hashes : bool
+            Read all files, and keep the SHA-256 of each. By default samples of 32 KiB are kept.
+            `renew_index` compares them with those of a copy.
         progress : bool or "auto"
             Show progress of the coarser levels, as for `to_ome_zarr`.
 
@@ -103,6 +107,7 @@ class Indexing(Data):
             method=method,
             workers=workers,
             overwrite=overwrite,
+            hashes=hashes,
             progress=progress,
         )
 

@@ -38,13 +38,18 @@ def add_commands(commands: Any) -> None:
            help="replace an index; one of icechunk keeps its earlier states")  # fmt: skip
     option("--check", action="store_true",
            help="write nothing; say which files of SOURCE changed since it was made")  # fmt: skip
+    option("--renew", action="store_true",
+           help="SOURCE is a copy of the files, with other times: compare the bytes with what the "
+           "index remembers of them, and have it refer to SOURCE")  # fmt: skip
+    option("--hashes", action="store_true",
+           help="read all files, and remember the SHA-256 of each, not only samples")  # fmt: skip
     add_follow(index)
     index.set_defaults(run=_index)
 
 
 def _index(args: argparse.Namespace) -> int:
-    if args.check:
-        return _check(args)
+    if args.check or args.renew:
+        return _check(args) if args.check else _renew(args)
     check_follow(args)
     options: dict[str, Any] = {
         "levels": args.levels,
@@ -52,6 +57,7 @@ def _index(args: argparse.Namespace) -> int:
         "method": args.method,
         "workers": args.workers,
         "overwrite": args.overwrite,
+        "hashes": args.hashes,
         "progress": not args.quiet,
     }
     with interruptible("an index that was there is as it was"):
@@ -80,12 +86,25 @@ def _check(args: argparse.Namespace) -> int:
     from xarray_tiffstack.index import check_index
     from xarray_tiffstack.messages import first_lines
 
-    source = source_of(args)
-    if not isinstance(source, str):
-        raise ValueError("--check takes the folder of the files, and not their names")
-    changed = check_index(args.store, source)
+    source, options = _folder(args, "--check"), args.storage_options
+    changed = check_index(args.store, source, storage_options=options)
     if not changed:
         print(f"{args.store}: no file changed")
         return DONE
     print(f"{args.store}: {len(changed)} changed since\n{first_lines(changed)}")
     return DIFFERENT
+
+
+def _renew(args: argparse.Namespace) -> int:
+    from xarray_tiffstack.index import renew_index
+
+    source = _folder(args, "--renew")
+    print(renew_index(args.store, source, storage_options=args.storage_options))
+    return DONE
+
+
+def _folder(args: argparse.Namespace, option: str) -> str:
+    source = source_of(args)
+    if not isinstance(source, str):
+        raise ValueError(f"{option} takes the folder of the files, and not their names")
+    return source

@@ -7,6 +7,15 @@ state the files were. `manifests` gives references to VirtualiZarr instead.
 
 from xarray_tiffstack.index.manifests import virtual
 from xarray_tiffstack.index.open import check_index, open_index
+from xarray_tiffstack.index.renew import Renewed, renew_index
 from xarray_tiffstack.index.write import Indexed, to_virtual
 
-__all__ = ["Indexed", "check_index", "open_index", "to_virtual", "virtual"]
+__all__ = [
+    "Indexed",
+    "Renewed",
+    "check_index",
+    "open_index",
+    "renew_index",
+    "to_virtual",
+    "virtual",
+]

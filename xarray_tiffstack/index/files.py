@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,19 @@ import numpy as np
 
 from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr.journal import NOTES
+from xarray_tiffstack.storage import is_url, joined, looks, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import zarr
 
+    from xarray_tiffstack.storage.address import Address
+
 GROUP = f"{NOTES}/files"
 _MANY = 4096  # files from which on several are looked at together: a file server takes its time
 _CLOCK = 0.05  # seconds that the clock of a file system may be behind
+State = tuple[int, int | str]  # size, and time in nanoseconds or ETag
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,58 +35,94 @@ class Files:
     """The files of an index, in the state in which they were indexed."""
 
     root: str
-    """Folder that the paths begin at."""
+    """Folder that the paths begin at, or its URL."""
     paths: tuple[str, ...]
     """Relative to it, with "/"."""
     sizes: np.ndarray
     """Bytes."""
     times: np.ndarray
-    """When each was last changed, in nanoseconds since 1970."""
+    """When each was last changed, in nanoseconds since 1970; 0 of objects."""
+    tags: tuple[str, ...] = ()
+    """The ETag of each object; none of files on a disk."""
+    prints: np.ndarray | None = None
+    """Hash of samples of each, or of all of it; None where it was not made."""
 
-    def changed(self, root: str | os.PathLike[str] | None = None) -> list[str]:
+    def at(self, root: str) -> Files:
+        """Give the same files below another folder."""
+        return replace(self, root=root)
+
+    def full(self) -> list[str]:
+        """Paths or URLs of all."""
+        return [joined(self.root, path) for path in self.paths]
+
+    def states(self) -> list[State]:
+        """Sizes, and times or ETags."""
+        marks = self.tags or self.times.tolist()
+        return list(zip(self.sizes.tolist(), marks, strict=True))
+
+    def changed(self) -> list[str]:
         """Say which files are gone, or have another size or time; one ``stat`` of each."""
-        root = self.root if root is None else os.fspath(root)
-        now = look([os.path.join(root, path) for path in self.paths])
         lines = []
-        for path, size, at, found in zip(self.paths, self.sizes, self.times, now, strict=True):
-            if found is None:
-                lines.append(f"{path} is not there")
-            elif found[0] != size:
-                lines.append(f"{path} has {found[0]:,} bytes, and had {int(size):,}")
-            elif found[1] != at:
-                lines.append(f"{path} was written at {_when(found[1])}, and before at {_when(at)}")
+        for path, before, found in zip(self.paths, self.states(), look(self.full()), strict=True):
+            if line := difference(before, found):
+                lines.append(f"{path} {line}")
         return lines
 
-    def check(self, root: str, index: object) -> None:
+    def check(self, index: object) -> None:
         """Raise unless all files are as they were indexed."""
-        if changed := self.changed(root):
+        if changed := self.changed():
             raise ValueError(
                 f"{len(changed)} of {counted(len(self.paths), 'file')} changed since {index} was "
                 f"made:\n{first_lines(changed)}\n"
-                "Put back what they were, or index them again with overwrite=True (--overwrite)."
+                "Put back what they were, or index them again with overwrite=True (--overwrite). "
+                "If they are copies of the same files, such as after an upload, the index takes "
+                "them when their bytes are compared: tiffstack index SOURCE INDEX --renew "
+                "(renew_index)."
             )
 
     def write(self, group: zarr.Group, index: str) -> None:
         """Keep them in a store, with the way from the index to the folder."""
         about = group.require_group(GROUP)
         attributes: dict[str, Any] = {"root": self.root}
-        relative = _relative(self.root, os.path.dirname(index))
-        about.update_attributes(attributes | ({"relative": relative} if relative else {}))
-        text = "\0".join(self.paths).encode()
-        for name, dim, values in (
-            ("path", "byte", np.frombuffer(text, np.uint8)),
-            ("size", "file", self.sizes),
-            ("mtime_ns", "file", self.times),
+        attributes["relative"] = _relative(self.root, index)
+        about.update_attributes(attributes)
+        for name, dims, values in (
+            ("path", ["byte"], _joined(self.paths)),
+            ("size", ["file"], self.sizes),
+            ("mtime_ns", ["file"], self.times),
+            ("etag", ["etag_byte"], _joined(self.tags)),
+            ("print", ["file", "print_byte"], self.prints),
         ):
+            if values is None or (name == "etag" and not self.tags):
+                if name in about:
+                    del about[name]
+                continue
             third = group.metadata.zarr_format == 3
             array: Any = about.create_array(
                 name,
                 shape=values.shape,
                 dtype=values.dtype,
-                dimension_names=[dim] if third else None,
-                attributes=None if third else {"_ARRAY_DIMENSIONS": [dim]},
+                dimension_names=dims if third else None,
+                attributes=None if third else {"_ARRAY_DIMENSIONS": dims},
+                overwrite=True,
             )
             array[...] = values
+
+
+def difference(before: State, found: State | None) -> str:
+    """Say what is different of a file; nothing where it is as it was."""
+    if found is None:
+        return "is not there"
+    if found[0] != before[0]:
+        return f"has {found[0]:,} bytes, and had {before[0]:,}"
+    (now, then) = (found[1], before[1])
+    if now == then:
+        return ""
+    if isinstance(now, int) and isinstance(then, int):
+        return f"was written at {_when(now)}, and before at {_when(then)}"
+    if isinstance(now, str) and isinstance(then, str):
+        return f"has the ETag {now}, and had {then}"
+    return "is an object" if isinstance(now, str) else "is on a disk, and was an object"
 
 
 def read_files(group: zarr.Group, index: str) -> Files:
@@ -90,20 +131,53 @@ def read_files(group: zarr.Group, index: str) -> Files:
         about: Any = group[GROUP]
     except KeyError:
         raise ValueError(f"{index} is no index that to_virtual wrote") from None
-    paths = bytes(np.asarray(about["path"][...])).decode()
-    root = str(about.attrs["root"])
-    relative = about.attrs.get("relative")
-    beside = os.path.normpath(os.path.join(os.path.dirname(index), relative)) if relative else root
+    return Files(
+        _root(about.attrs, index),
+        _taken_apart(about, "path"),
+        about["size"][...],
+        about["mtime_ns"][...],
+        _taken_apart(about, "etag") if "etag" in about else (),
+        about["print"][...] if "print" in about else None,
+    )
+
+
+def _root(attributes: Any, index: str) -> str:
+    """Give the folder of the files: beside the index as before, or where it was."""
+    root, relative = str(attributes["root"]), attributes.get("relative")
+    if not relative:
+        return root
+    if is_url(index):
+        address = split(index)
+        key = posixpath.normpath(f"/{posixpath.dirname(address.key)}/{relative}")
+        return f"{address.base}{key}".rstrip("/")
+    beside = os.path.normpath(os.path.join(os.path.dirname(index), relative))
     # Moved together, they are still side by side; what is at the old place may be another copy.
-    root = beside if os.path.isdir(beside) else root
-    return Files(root, tuple(paths.split("\0")), about["size"][...], about["mtime_ns"][...])
+    return beside if os.path.isdir(beside) else root
 
 
-def _relative(root: str, start: str) -> str | None:
+def _joined(texts: Sequence[str]) -> np.ndarray:
+    return np.frombuffer("\0".join(texts).encode(), np.uint8)
+
+
+def _taken_apart(about: Any, name: str) -> tuple[str, ...]:
+    return tuple(bytes(np.asarray(about[name][...])).decode().split("\0"))
+
+
+def _relative(root: str, index: str) -> str | None:
+    """Way from the folder of an index to that of the files; None where there is none."""
+    if is_url(root) or is_url(index):
+        both = [split(each) if is_url(each) else None for each in (root, index)]
+        return _relative_key(*both)
     try:
-        return Path(os.path.relpath(root, start)).as_posix()
+        return Path(os.path.relpath(root, os.path.dirname(index))).as_posix()
     except ValueError:  # on another drive of Windows
         return None
+
+
+def _relative_key(root: Address | None, index: Address | None) -> str | None:
+    if root is None or index is None or root.base != index.base:
+        return None
+    return posixpath.relpath(f"/{root.key}", posixpath.dirname(f"/{index.key}"))
 
 
 def _when(nanoseconds: int) -> str:
@@ -111,8 +185,10 @@ def _when(nanoseconds: int) -> str:
     return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(seconds))}.{rest:09d}"
 
 
-def look(paths: Sequence[str]) -> list[tuple[int, int] | None]:
-    """Size and time of change of each file; None where there is none."""
+def look(paths: Sequence[str]) -> list[State | None]:
+    """Size and time of change, or ETag, of each file; None where there is none."""
+    if paths and is_url(paths[0]):
+        return looks(paths)
     if len(paths) < _MANY:
         return _looks(paths)
     step = -(-len(paths) // 16)
@@ -121,8 +197,8 @@ def look(paths: Sequence[str]) -> list[tuple[int, int] | None]:
         return list(chain.from_iterable(pool.map(_looks, parts)))
 
 
-def _looks(paths: Sequence[str]) -> list[tuple[int, int] | None]:
-    found: list[tuple[int, int] | None] = []
+def _looks(paths: Sequence[str]) -> list[State | None]:
+    found: list[State | None] = []
     for path in paths:
         try:
             stat = os.stat(path)
@@ -132,14 +208,14 @@ def _looks(paths: Sequence[str]) -> list[tuple[int, int] | None]:
     return found
 
 
-def settle(paths: Sequence[str]) -> list[tuple[int, int] | None]:
+def settle(paths: Sequence[str]) -> list[State | None]:
     """Look at files when the last change of each is more than a second ago.
 
     icechunk knows times in seconds: of a file that is changed twice in one second it would notice
     the first time only. So who indexes a file that was just written waits, at most a second.
     """
     found = look(paths)
-    latest = max((at for _, at in filter(None, found)), default=0)
+    latest = max((at for _, at in filter(None, found) if isinstance(at, int)), default=0)
     rest = whole_second(latest) - time.time()
     if 0 < rest <= 1:
         time.sleep(rest + _CLOCK)

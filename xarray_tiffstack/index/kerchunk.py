@@ -144,7 +144,7 @@ def open_store(target: Path, source: str | None) -> tuple[Any, Files]:
     if source is None and target.suffix == ".json" and files.root != _root(text):
         return open_store(target, files.root)
     root = source or files.root
-    return store, Files(root, files.paths, files.sizes, files.times)
+    return store, files.at(root)
 
 
 def _root(text: dict[str, Any]) -> str:

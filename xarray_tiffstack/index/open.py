@@ -10,9 +10,14 @@ import zarr
 
 from xarray_tiffstack.index import ice
 from xarray_tiffstack.index.files import Files, read_files
+from xarray_tiffstack.storage import Access, is_url, local_path, split
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from zarr.abc.store import Store
+
+KERCHUNK = (".json", ".parq", ".parquet")
 
 
 def open_index(
@@ -21,24 +26,28 @@ def open_index(
     *,
     snapshot: str | None = None,
     check: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Store:
     """Open an index that `to_virtual` wrote, when all of its files are as they were.
 
-    Costs one ``stat`` of each file. icechunk alone checks, as it reads, that a file was not changed
-    later than it was indexed; here sizes and exact times count, so that an older file in its place
-    is found too. References of kerchunk are checked nowhere else.
+    Costs one ``stat`` of each file, or a request for each 1,000 objects. icechunk alone checks, as
+    it reads, that a file was not changed later than it was indexed; here sizes and exact times
+    count, so that an older file in its place is found too. References of kerchunk are checked
+    nowhere else.
 
     Parameters
     ----------
     index : str or path
-        ``NAME.icechunk``, ``NAME.json`` or ``NAME.parq``.
+        ``NAME.icechunk``, also at ``s3://``; ``NAME.json`` or ``NAME.parq``.
     source : str or path, optional
-        Folder of the files, where it moved; by default where it was, or the same way from the
-        index as then.
+        Folder of the files, or its URL, where it moved; by default where it was, or the same way
+        from the index as then.
     snapshot : str, optional
         An earlier state of an index of icechunk: the name of its commit.
     check : bool
         Whether to look at the files.
+    storage_options : mapping, optional
+        How a URL is reached, as for ``xarray.open_dataset``.
 
     Returns
     -------
@@ -72,22 +81,25 @@ def open_index(
     >>> raw.cleanup(), saved.cleanup()
     (None, None)
     """
-    target = Path(os.path.abspath(os.path.expanduser(index)))
+    target = place_of(index)
     store: Store
-    store, files = _opened(target, source, snapshot)
+    store, files = _opened(target, source, snapshot, storage_options)
     if check:
-        files.check(files.root, target)
+        files.check(target)
     return store
 
 
 def check_index(
-    index: str | os.PathLike[str], source: str | os.PathLike[str] | None = None
+    index: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Say which files of an index are gone, or have another size or time; one ``stat`` of each.
 
     Parameters
     ----------
-    index, source
+    index, source, storage_options
         As for `open_index`.
 
     Returns
@@ -95,40 +107,79 @@ def check_index(
     list of str
         A line for each file; none where all are as they were.
     """
-    target = Path(os.path.abspath(os.path.expanduser(index)))
-    return _opened(target, source, None)[1].changed()
+    return _opened(place_of(index), source, None, storage_options)[1].changed()
+
+
+def place_of(place: str | os.PathLike[str]) -> str:
+    """Spell a place as an absolute path, or as a URL."""
+    place = os.fspath(place)
+    if is_url(place):
+        if (local := local_path(place)) is None:
+            return place.rstrip("/")
+        place = local
+    return os.path.abspath(os.path.expanduser(place))
 
 
 def _opened(
-    target: Path, source: str | os.PathLike[str] | None, snapshot: str | None
+    target: str,
+    source: str | os.PathLike[str] | None,
+    snapshot: str | None,
+    options: Mapping[str, Any] | None,
 ) -> tuple[Any, Files]:
     """Open an index where its files are now."""
-    if not target.exists():
-        raise FileNotFoundError(f"{target} does not exist")
-    if source is not None and not os.path.isdir(source):
-        raise FileNotFoundError(f"{source} is no folder")
-    given = None if source is None else os.path.abspath(source)
-    if target.suffix in (".json", ".parq", ".parquet"):
-        from xarray_tiffstack.index.kerchunk import open_store
+    if os.path.splitext(target)[1] in KERCHUNK:
+        return _references(target, source)
+    repository, files = repository_of(target, source, options, snapshot)
+    return _session(repository.open(), snapshot).store, files
 
-        return open_store(target, given)
-    if not ice.is_repository(target):
-        raise ValueError(f"{target} is no index that to_virtual wrote")
-    store = _session(target, given or os.fspath(target.parent), snapshot)
-    files = read_files(zarr.open_group(store, mode="r"), str(target))
+
+def _references(target: str, source: str | os.PathLike[str] | None) -> tuple[Any, Files]:
+    from xarray_tiffstack.index.kerchunk import open_store
+
+    if is_url(target) or (source is not None and is_url(os.fspath(source))):
+        raise ValueError("references of kerchunk are opened on disks; fsspec reads them at URLs")
+    if not os.path.exists(target):
+        raise FileNotFoundError(f"{target} does not exist")
+    return open_store(Path(target), None if source is None else _folder(source))
+
+
+def _folder(source: str | os.PathLike[str]) -> str:
+    found = place_of(source)
+    if not is_url(found) and not os.path.isdir(found):
+        raise FileNotFoundError(f"{source} is no folder")
+    return found
+
+
+def repository_of(
+    target: str,
+    source: str | os.PathLike[str] | None,
+    options: Mapping[str, Any] | None,
+    snapshot: str | None = None,
+) -> tuple[ice.Repository, Files]:
+    """Find an index of icechunk, and its files where they are now."""
+    given = None if source is None else _folder(source)
+    for url in filter(is_url, (target, given)):
+        if options is not None:
+            Access(options).remember(split(url).base)
+    if not is_url(target):
+        if not os.path.exists(target):
+            raise FileNotFoundError(f"{target} does not exist")
+        if not ice.is_repository(Path(target)):
+            raise ValueError(f"{target} is no index that to_virtual wrote")
+    first = ice.Repository(target, given or os.path.dirname(target))
+    session = _session(first.open(), snapshot)
+    files = read_files(zarr.open_group(session.store, mode="r"), target)
     root = given or files.root
-    if not os.path.isdir(root):
+    if not is_url(root) and not os.path.isdir(root):
         raise FileNotFoundError(
             f"{root}, the folder of the files, is not there: name the place where it is now, "
-            f"open_index({str(target)!r}, source)"
+            f"open_index({target!r}, source)"
         )
-    files = Files(root, files.paths, files.sizes, files.times)
-    return _session(target, root, snapshot), files
+    return ice.Repository(target, root), files.at(root)
 
 
-def _session(target: Path, root: str, snapshot: str | None) -> Any:
-    """Open a repository for reading, with its references below a folder."""
-    repo = ice.Repository(target, root).open()
+def _session(repo: Any, snapshot: str | None) -> Any:
+    """Read one state, by default the last one."""
     if snapshot is None:
-        return repo.readonly_session("main").store
-    return repo.readonly_session(snapshot_id=snapshot).store
+        return repo.readonly_session("main")
+    return repo.readonly_session(snapshot_id=snapshot)

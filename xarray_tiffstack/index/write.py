@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ import zarr
 
 from xarray_tiffstack.index import ice
 from xarray_tiffstack.index.files import Files, settle
+from xarray_tiffstack.index.open import KERCHUNK
 from xarray_tiffstack.index.pixels import (
     Limits,
     chunk_grid,
@@ -24,6 +25,7 @@ from xarray_tiffstack.index.pixels import (
     write_coarser,
 )
 from xarray_tiffstack.index.references import References, check_copies, references
+from xarray_tiffstack.index.samples import fingerprints
 from xarray_tiffstack.index.template import Template
 from xarray_tiffstack.messages import counted, first_lines, one_of
 from xarray_tiffstack.ome_zarr import place
@@ -87,13 +89,14 @@ def to_virtual(
     method: Method = "mean",
     workers: int | None = None,
     overwrite: bool = False,
+    hashes: bool = False,
     progress: Shown = "auto",
 ) -> Indexed:
     """Write an index of a Dataset; ``ds.tiffstack.to_virtual`` says what each option means."""
     started = time.perf_counter()
     one_of("copy", copy, (True, False, "auto"))
     target = Path(os.path.abspath(os.path.expanduser(index)))
-    kerchunk = target.suffix in (".json", ".parq", ".parquet")
+    kerchunk = target.suffix in KERCHUNK
     options = Options(
         levels=levels,
         voxel_size=voxel_size,
@@ -118,6 +121,8 @@ def to_virtual(
     refs = references(plan.variable)
     nbytes = check_copies(refs, plan.itemsize, plan.variable.nbytes, copy)
     files = _files_of(refs, collection.source)
+    if not kerchunk:
+        files = replace(files, prints=fingerprints(refs.files, files.sizes.tolist(), hashes))
     limits = sampled_limits(plan, refs) if levels == 1 else {}
     template = Template(plan, refs, files, str(target))
     with locked(target):
@@ -183,7 +188,7 @@ def _write(
     """Write an index of icechunk: a new one appears at once, an older one has a commit more."""
     icechunk, there = ice.load(), target.exists()
     folder = target if there else place.beside(target, "new")
-    repository = ice.Repository(folder, template.files.root)
+    repository = ice.Repository(str(folder), template.files.root)
     try:
         repo = repository.open() if there else repository.create()
         session = repo.writable_session("main")
