@@ -153,7 +153,7 @@ def _spell(value: Any) -> Any:
 
 def _lone(text: str) -> bool:
     """Whether a text holds bytes that are no UTF-8."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def axes(ds: xr.Dataset) -> dict[str, str]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MOST_TEXT = 1 << 16  # characters or numbers of the first directory that are compared
 
 _BITS, _FORMAT = 258, 339
-_RESOLUTION_OR_DATE = {282, 283, 306}
+RESOLUTION_OR_DATE = {282, 283, 306}
 # What says how pixels are stored: kind of page, width, length, bits, compression, colours, order
 # of bits, samples, rows, planes, predictor, tiles, sample format, subsampling, depth.
 _STORAGE = {254, 256, 257, _BITS, 259, 262, 266, 277, 278, 284, 317, 322, 323, _FORMAT, 530}
@@ -144,13 +144,13 @@ class Chain:
         for code, tag in self.first.items():
             kind, count, value = tag
             said += (code, kind)
-            if code not in _RESOLUTION_OR_DATE:
+            if code not in RESOLUTION_OR_DATE:
                 said.append(count)
             if code in PLACES:
                 continue
             if 0 < count * SIZES.get(kind, 0) <= len(value):
                 said.append(value)
-            elif code not in _RESOLUTION_OR_DATE:
+            elif code not in RESOLUTION_OR_DATE:
                 left -= count
                 content = value_of(self.file, tag) if left > 0 else None
                 if content is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xarray_tiffstack.tiff import singles
 from xarray_tiffstack.tiff.chain import Chain
 from xarray_tiffstack.tiff.directory import ASK, ENCODED, LOOK, segments, start_of
 from xarray_tiffstack.tiff.file import File
@@ -101,6 +102,8 @@ def check_segments(
 @lru_cache(maxsize=_TABLES)
 def page_table(file: Tiff) -> Table:
     """Page table of a file; tifffile is asked once for all files that are just alike."""
+    if (known := singles.find(file)) is not None:
+        return known
     chain = Chain(file)
     likeness = chain.likeness()
     meaning = _KNOWN.get(likeness)
@@ -119,7 +122,10 @@ def page_table(file: Tiff) -> Table:
         nbytes = meaning.page_size * meaning.dtype.itemsize
         data = meaning.run + nbytes * np.arange(count)
         return Table(meaning, data, data, np.ones_like(data))
-    return _table(chain, meaning, broken)
+    table = _table(chain, meaning, broken)
+    if likeness is not None and meaning.lasting:
+        singles.keep(file, chain, table)
+    return table
 
 
 # To make one again is some requests.

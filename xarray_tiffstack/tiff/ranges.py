@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _COMPRESSIONS = {1: "none", 8: "zlib", 32946: "zlib", 34926: "zstd", 50000: "zstd", 5: "lzw"}
 _KINDS = 256  # of files of which is known how they are stored
 _known: dict[int, tuple[Meaning, Storage | str]] = {}
+_plain: dict[int, tuple[Table, Layout, list[Ranges]]] = {}  # of files that share a table
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,9 @@ def ranges(path: str | os.PathLike[str], layout: Layout) -> list[Ranges]:
     """
     with File(path) as file:
         table = fitting_table(file, layout)
+        known = _plain.get(id(table))
+        if known is not None and known[0] is table and known[1] is layout:
+            return known[2]
         count = len(table.data)
         lead, page_shape, raw = _pages(layout, count, table.meaning.dtype)
         numbers = np.arange(count)
@@ -116,7 +120,12 @@ def ranges(path: str | os.PathLike[str], layout: Layout) -> list[Ranges]:
             file.check(least, 0)
             file.check(int(offsets.max()), table.page_nbytes)
             sizes = np.full((count, 1), table.page_nbytes)
-            return [Ranges(raw, numbers, offsets[:, None], sizes, count)]
+            found = [Ranges(raw, numbers, offsets[:, None], sizes, count)]
+            if count == 1:
+                if len(_plain) >= _KINDS:
+                    _plain.clear()
+                _plain[id(table)] = table, layout, found
+            return found
         found = []
         plain = numbers[offsets >= 0]
         if plain.size:
