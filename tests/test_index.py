@@ -20,8 +20,11 @@ from conftest import DATA, SHAPE, pixels, write, write_acquisition
 from packaging.version import Version
 from test_truth import SETS, unpacked
 
-from xarray_tiffstack import check_index, follow_index, open_index, tiff
+import xarray_tiffstack
+from xarray_tiffstack import check_index, follow_index, open_index, renew_index, tiff
 from xarray_tiffstack.cli import main
+from xarray_tiffstack.look.serve import Server
+from xarray_tiffstack.look.store import open_store
 from xarray_tiffstack.ome_zarr.images import collect
 
 if TYPE_CHECKING:
@@ -349,6 +352,45 @@ def test_the_last_strip_of_compressed_pages_is_copied(tmp_path: Path) -> None:
     np.testing.assert_array_equal(got, ds.image)
 
 
+IRREGULAR: dict[str, dict[str, Any]] = {
+    "zlib": {"compression": "zlib"},
+    "zlib predictor": {"compression": "zlib", "predictor": True},
+    "lzw": {"compression": "lzw"},
+    "zstd big-endian": {"compression": "zstd", "byteorder": ">"},
+}
+
+
+@pytest.mark.skipif(Version(zarr.__version__) < Version("3.2"), reason="zarr 3.2 has them")
+@pytest.mark.parametrize("kind", IRREGULAR)
+def test_the_last_strip_is_a_reference_in_irregular_chunks(tmp_path: Path, kind: str) -> None:
+    shape = (2, 10, 8)
+    for t in range(3):
+        options = dict(IRREGULAR[kind])
+        if t == 2 and kind == "zlib":
+            options = {}  # is copied
+        write(tmp_path / "raw" / f"cell_t{t}.tif", t, shape, rowsperstrip=4, **options)
+    ds = opened(tmp_path / "raw", pattern="cell_t{t:d}.tif", pages="z")
+    index = tmp_path / "raw.icechunk"
+    found = ds.tiffstack.to_virtual(index, levels=2, irregular=True)
+    files = 2 if kind == "zlib" else 3
+    assert (found.references, len(found.copied)) == (files * 2 * 3, 3 - files)
+    with pytest.raises(ValueError, match="rectilinear_chunks"):  # says how it is allowed
+        level(index)
+    os.utime(tmp_path / "raw" / "cell_t1.tif")
+    assert renew_index(index).renewed == 1
+    with zarr.config.set({"array.rectilinear_chunks": True}):
+        np.testing.assert_array_equal(level(index).image, ds.image)
+        assert level(index, 1).sizes["y"] == 5
+    with pytest.raises(ValueError, match=r"no irregular chunks.*icechunk"):
+        ds.tiffstack.to_virtual(tmp_path / "raw.json", irregular=True)
+
+
+def test_chunks_that_fit_stay_regular(acquisition: Path) -> None:
+    ds, index = opened(acquisition), acquisition.parent / "raw.icechunk"
+    ds.tiffstack.to_virtual(index, irregular=True)
+    np.testing.assert_array_equal(level(index).image.transpose(*ds.image.dims), ds.image)
+
+
 def test_what_no_codec_reads_is_refused(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     for t in range(7):
@@ -499,6 +541,46 @@ def test_the_command_writes_and_checks_an_index(
     assert main(["index", str(acquisition), str(index), "--check"]) == 4
     assert changed_file(acquisition).name in capsys.readouterr().out
     assert main(["index", str(acquisition), str(index), "--overwrite"]) == 0
+
+
+# --- what shows it ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["raw.icechunk", "raw.json"])
+def test_an_index_is_looked_at_as_a_folder_is(
+    acquisition: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(acquisition.parent)
+    next(iter(acquisition.glob("*ch1*stack0002*"))).unlink()
+    index = acquisition.parent / name
+    assert main(["index", str(acquisition), str(index), "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["info", str(index)]) == 0
+    said = capsys.readouterr().out
+    assert "488, 560, 642 nm" in said
+    call = said.splitlines()[-1].strip()  # to be pasted
+    found = eval(call, {"xarray": xr, "xarray_tiffstack": xarray_tiffstack})
+    ds = opened(acquisition)
+    xr.testing.assert_equal(
+        found.to_dataset(inherit=False).load().transpose(*ds.image.dims), ds.load()
+    )
+    assert main(["preview", str(index)]) == 0
+    assert "14 of 15 files are there; 1 is missing" in capsys.readouterr().out
+    write(changed_file(acquisition), 99)
+    assert main(["info", str(index)]) == 1
+    assert "1 of 14 files changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["raw.icechunk", "raw.json"])
+def test_viewers_read_an_index_through_a_server(acquisition: Path, name: str) -> None:
+    ds, index = opened(acquisition), acquisition.parent / name
+    ds.tiffstack.to_virtual(index)
+    with Server(open_store(index), name) as server:
+        store = zarr.storage.FsspecStore.from_url(server.url, read_only=True)
+        got: Any = zarr.open_group(store, mode="r")
+        assert "multiscales" in got.attrs["ome"]
+        shown = got["0/image"][...]
+    np.testing.assert_array_equal(shown, ds.image.transpose("stack", "channel", "z", "y", "x"))
 
 
 # --- a folder that grows --------------------------------------------------------------------

@@ -29,6 +29,7 @@ class Indexing(Data):
         workers: int | None = None,
         overwrite: bool = False,
         hashes: bool = False,
+        irregular: bool = False,
         progress: bool | Literal["auto"] = "auto",
     ) -> Indexed:
         """Write an index: an OME-Zarr whose pixels stay in the TIFF files.
@@ -62,6 +63,11 @@ class Indexing(Data):
         hashes : bool
             Read all files, and keep the SHA-256 of each. By default samples of 32 KiB are kept.
             `renew_index` compares them with those of a copy.
+        irregular : bool
+            Refer to the short last strip of compressed pages, too: the last chunks of the array are
+            then shorter than the others, in what Zarr calls a rectilinear chunk grid. zarr 3.2 and
+            newer read it after ``zarr.config.set({"array.rectilinear_chunks": True})``, and few
+            other programs do.
         progress : bool or "auto"
             Show progress of the coarser levels, as for `to_ome_zarr`.
 
@@ -108,6 +114,7 @@ class Indexing(Data):
             workers=workers,
             overwrite=overwrite,
             hashes=hashes,
+            irregular=irregular,
             progress=progress,
         )
 

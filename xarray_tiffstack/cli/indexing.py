@@ -43,6 +43,9 @@ def add_commands(commands: Any) -> None:
            "index remembers of them, and have it refer to SOURCE")  # fmt: skip
     option("--hashes", action="store_true",
            help="read all files, and remember the SHA-256 of each, not only samples")  # fmt: skip
+    option("--irregular", action="store_true",
+           help="refer to short last strips, too, which only programs with zarr 3.2 or newer can "
+           "read")  # fmt: skip
     add_follow(index)
     index.set_defaults(run=_index)
 
@@ -58,6 +61,7 @@ def _index(args: argparse.Namespace) -> int:
         "workers": args.workers,
         "overwrite": args.overwrite,
         "hashes": args.hashes,
+        "irregular": args.irregular,
         "progress": not args.quiet,
     }
     with interruptible("an index that was there is as it was"):

@@ -38,12 +38,30 @@ def create_array(
         root.create_array(
             path,
             shape=tuple(shape),
-            chunks=refs.chunks,
+            chunks=refs.edges(shape) if refs.irregular else refs.chunks,
             fill_value=dtype.type(refs.fill_value) if zarr_format == 3 else None,
             attributes=about,
             overwrite=True,
             **{"dtype": dtype, **options},
         )
+
+
+def allow_irregular() -> Any:
+    """Let zarr read and write arrays whose last chunks are shorter than the others.
+
+    Raises
+    ------
+    ImportError
+        It is older than 3.2.
+    """
+    import zarr
+
+    if zarr.config.get("array.rectilinear_chunks", None) is None:
+        raise ImportError(
+            f"irregular chunks need zarr 3.2, and this is {zarr.__version__}: "
+            "pip install --upgrade zarr"
+        )
+    return zarr.config.set({"array.rectilinear_chunks": True})
 
 
 def needs_imagecodecs(refs: References) -> bool:

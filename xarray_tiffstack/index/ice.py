@@ -209,7 +209,7 @@ def referred(
     names
         Name of each file below it -> its number.
     """
-    grid = tuple(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
+    grid = array.cdata_shape
     which, counts = np.full(grid, -1, np.int64), np.zeros(grid, np.int64)
     offsets = np.full(grid, -1, np.int64)
 

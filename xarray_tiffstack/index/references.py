@@ -18,6 +18,8 @@ from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.tiff import Layout, Ranges, Storage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import xarray as xr
 
 NO_FILE, DECODE, ABSENT = -1, -2, -3
@@ -54,6 +56,15 @@ class References:
     """Pixel value where there is no file."""
     decoded: dict[str, str]
     """Path -> why some of its pixels cannot be referred to."""
+    irregular: bool = False
+    """Whether the last chunks along a dimension are shorter where they end, as strips are."""
+
+    def edges(self, shape: Sequence[int]) -> list[list[int]]:
+        """Lengths of the chunks along each dimension of an array, where they are irregular."""
+        return [
+            [n] * (length // n) + ([length % n] if length % n else [])
+            for length, n in zip(shape, self.chunks, strict=True)
+        ]
 
     @property
     def referred(self) -> np.ndarray:
@@ -61,8 +72,10 @@ class References:
         return self.offsets >= 0
 
 
-def references(variable: xr.Variable) -> References:
+def references(variable: xr.Variable, irregular: bool = False) -> References:
     """Find the byte ranges of all pixels of a variable; reads the directories of its files.
+
+    Where chunks may be `irregular`, short last strips are ranges too.
 
     Raises
     ------
@@ -82,14 +95,16 @@ def references(variable: xr.Variable) -> References:
     parts = np.empty(tiles.size, object)
     for i, tile in enumerate(tiles.flat):
         parts[i] = tile if isinstance(tile, Reads) else files_of(tile)
-    tables = _tables(list(parts))
+    tables = _tables(list(parts), irregular)
     storage = _best(tables)
     grids = [_grid(reads, storage, tables) for reads in parts]
     if isinstance(source, Tiles):
         grid = _joined(np.array([*grids, None], object)[:-1].reshape(tiles.shape), tiles, storage)
     else:
         (grid,) = grids
-    return _numbered(parts[0], storage, tables, grid)
+    found = _numbered(parts[0], storage, tables, grid)
+    uneven = any(n % c for n, c in zip(variable.shape, found.chunks, strict=True))
+    return replace(found, irregular=irregular and uneven and not storage.padded)
 
 
 def check_copies(refs: References, itemsize: int, whole: int, copy: bool | Literal["auto"]) -> int:
@@ -107,7 +122,7 @@ def check_copies(refs: References, itemsize: int, whole: int, copy: bool | Liter
     )
 
 
-def _tables(parts: list[Reads]) -> dict[_Key, list[Ranges]]:
+def _tables(parts: list[Reads], irregular: bool) -> dict[_Key, list[Ranges]]:
     """Find the ranges of every file once."""
     wanted: dict[_Key, Layout] = {}
     for reads in parts:
@@ -120,7 +135,7 @@ def _tables(parts: list[Reads]) -> dict[_Key, list[Ranges]]:
 
     def ranges_of(item: tuple[_Key, Layout]) -> list[Ranges]:
         try:
-            return tiff.ranges(item[0][0], item[1])
+            return tiff.ranges(item[0][0], item[1], short=irregular)
         except (OSError, ValueError) as error:
             broken.append(str(error))
             return []

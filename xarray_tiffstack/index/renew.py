@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import zarr
 
 from xarray_tiffstack.index import ice
+from xarray_tiffstack.index.codecs import allow_irregular
 from xarray_tiffstack.index.files import GROUP, Files, difference, look, settle
 from xarray_tiffstack.index.open import KERCHUNK, place_of, repository_of
 from xarray_tiffstack.index.samples import ENTIRE, PIECE, PIECES, fingerprints
@@ -166,7 +168,10 @@ def _write(
     """Write the references again, with the times or ETags that files have now."""
     targets = ice.Targets(repository.icechunk, files)
     names = {path: k for k, path in enumerate(files.paths)}
-    for path, array in group.members(max_depth=None):
-        if path.rpartition("/")[2] == "image" and isinstance(array, zarr.Array):
-            targets.refer(store, path, *ice.referred(store, array, repository.prefix, names))
+    irregular = zarr.config.get("array.rectilinear_chunks", None) is not None
+    with allow_irregular() if irregular else nullcontext():
+        for path, array in group.members(max_depth=None):
+            if path.rpartition("/")[2] == "image" and isinstance(array, zarr.Array):
+                found = ice.referred(store, array, repository.prefix, names)
+                targets.refer(store, path, *found)
     files.write(group, index)

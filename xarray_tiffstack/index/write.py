@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ import numpy as np
 import zarr
 
 from xarray_tiffstack.index import ice
+from xarray_tiffstack.index.codecs import allow_irregular
 from xarray_tiffstack.index.files import Files, settle
 from xarray_tiffstack.index.open import KERCHUNK
 from xarray_tiffstack.index.pixels import (
@@ -90,6 +92,7 @@ def to_virtual(
     workers: int | None = None,
     overwrite: bool = False,
     hashes: bool = False,
+    irregular: bool = False,
     progress: Shown = "auto",
 ) -> Indexed:
     """Write an index of a Dataset; ``ds.tiffstack.to_virtual`` says what each option means."""
@@ -116,16 +119,21 @@ def to_virtual(
             "kerchunk's references hold no pixels: coarser levels need an index of icechunk, "
             'to_virtual("NAME.icechunk", levels=...)'
         )
+    if kerchunk and irregular:
+        raise ValueError(
+            "Zarr 2, which kerchunk's references are, has no irregular chunks: write an index of "
+            'icechunk, to_virtual("NAME.icechunk")'
+        )
     if not kerchunk:
         ice.load()
-    refs = references(plan.variable)
+    refs = references(plan.variable, irregular)
     nbytes = check_copies(refs, plan.itemsize, plan.variable.nbytes, copy)
     files = _files_of(refs, collection.source)
     if not kerchunk:
         files = replace(files, prints=fingerprints(refs.files, files.sizes.tolist(), hashes))
     limits = sampled_limits(plan, refs) if levels == 1 else {}
     template = Template(plan, refs, files, str(target))
-    with locked(target):
+    with locked(target), allow_irregular() if refs.irregular else nullcontext():
         if kerchunk:
             from xarray_tiffstack.index.kerchunk import write
 

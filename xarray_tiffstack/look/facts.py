@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xarray_tiffstack.look.image import image_of, source_of
-from xarray_tiffstack.look.store import is_store
+from xarray_tiffstack.look.store import is_index, is_store
 from xarray_tiffstack.look.words import duration, in_bytes, label_text, ranges, seconds
 from xarray_tiffstack.messages import counted
 from xarray_tiffstack.storage import access_of, is_url
@@ -151,10 +151,11 @@ def python_call(ds: xr.Dataset, keywords: Mapping[str, Any] | None = None) -> st
     source = str(ds.encoding.get("source") or source_of(ds))
     if is_store(source):
         group = ds.encoding.get("group")
+        place = f"xarray_tiffstack.open_index({source!r})" if is_index(source) else repr(source)
         if group is None:
-            return f"xarray.open_zarr({source!r})"
+            return f"xarray.open_zarr({place})"
         node = f"[{group!r}]" if group else ""
-        return f'xarray.open_datatree({source!r}, engine="zarr", chunks={{}}){node}'
+        return f'xarray.open_datatree({place}, engine="zarr", chunks={{}}){node}'
     said = _keywords(ds) if keywords is None else keywords
     more = "".join(f", {name}={value!r}" for name, value in said.items())
     if is_url(source) and access_of(source).options:

@@ -19,34 +19,43 @@ if TYPE_CHECKING:
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder is a Zarr store."""
+    """Whether a folder is a Zarr store, or an index of a folder."""
     if is_url(path):  # as stores are called
-        return path.rstrip("/").endswith(".zarr")
-    return any(os.path.exists(os.path.join(path, f)) for f in ("zarr.json", ".zgroup", ".zattrs"))
+        return path.rstrip("/").endswith((".zarr", ".icechunk"))
+    roots = (os.path.join(path, name) for name in ("zarr.json", ".zgroup", ".zattrs"))
+    return is_index(path) or any(map(os.path.exists, roots))
+
+
+def is_index(path: str | os.PathLike[str]) -> bool:
+    """Whether something is an index: a repository of icechunk, or references of kerchunk."""
+    if is_url(path):
+        return path.rstrip("/").endswith(".icechunk")
+    path = os.fspath(path).rstrip("/" + os.sep)
+    if path.endswith((".json", ".parq", ".parquet")):
+        return os.path.exists(path)
+    held = (os.path.join(path, name) for name in ("repo", "snapshots", "manifests"))
+    return all(map(os.path.exists, held))
 
 
 def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
-    """Open a Zarr store that was written of a Dataset, at full resolution.
+    """Open a Zarr store that was written of a Dataset, or an index, at full resolution.
 
     Parameters
     ----------
     path
-        What ``ds.to_zarr`` or ``ds.tiffstack.to_ome_zarr`` wrote.
+        What ``ds.to_zarr``, ``ds.tiffstack.to_ome_zarr`` or ``ds.tiffstack.to_virtual`` wrote.
 
     Raises
     ------
     ValueError
-        It holds no variable with axes y and x.
+        It holds no variable with axes y and x, or files of an index changed.
     """
-    import xarray as xr
     import zarr
 
-    root = zarr.open_group(str(path), mode="r")
-    groups = [f"{image}/0".lstrip("/") for image in _images(root)] or [""]
-    parts = []
-    for group in groups:
-        part = xr.open_zarr(str(path), group=group, chunks={}, consolidated=False)
-        parts.append(part.assign_coords({n: c.compute() for n, c in part.coords.items()}))
+    # Of an index of icechunk chunks may be shorter where pages end, which older versions refuse.
+    known = zarr.config.get("array.rectilinear_chunks", None) is not None
+    with zarr.config.set({"array.rectilinear_chunks": True} if known else {}):
+        groups, parts = _opened(path)
     for group, part in zip(groups, parts, strict=True):
         if not any({"y", "x"} <= set(v.dims) for v in part.data_vars.values()):
             raise ValueError(f"{path}{'/' if group else ''}{group} holds no image with labels")
@@ -55,6 +64,25 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
     if groups[0]:
         ds.encoding["group"] = groups[0] if len(groups) == 1 else ""
     return ds
+
+
+def _opened(path: str | os.PathLike[str]) -> tuple[list[str], list[xr.Dataset]]:
+    """Open the groups of all images, at full resolution."""
+    import xarray as xr
+    import zarr
+
+    store: Any = str(path)
+    if is_index(path):
+        from xarray_tiffstack.index import open_index
+
+        store = open_index(path)
+    root = zarr.open_group(store, mode="r")
+    groups = [f"{image}/0".lstrip("/") for image in _images(root)] or [""]
+    parts = []
+    for group in groups:
+        part = xr.open_zarr(store, group=group, chunks={}, consolidated=False)
+        parts.append(part.assign_coords({n: c.compute() for n, c in part.coords.items()}))
+    return groups, parts
 
 
 def _images(root: zarr.Group) -> Iterator[str]:

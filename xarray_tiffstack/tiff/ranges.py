@@ -68,7 +68,7 @@ class Ranges:
     """Pages of the file, of all kinds."""
 
 
-def ranges(path: str | os.PathLike[str], layout: Layout) -> list[Ranges]:
+def ranges(path: str | os.PathLike[str], layout: Layout, *, short: bool = False) -> list[Ranges]:
     """Find the byte ranges of the pages of a file that has the given layout.
 
     Parameters
@@ -77,6 +77,9 @@ def ranges(path: str | os.PathLike[str], layout: Layout) -> list[Ranges]:
         The file.
     layout
         What it must hold, from `probe` of this file or of one like it.
+    short
+        Whether the last strip of a page is a range where it has fewer rows than the others; else
+        it is to be decoded.
 
     Returns
     -------
@@ -137,7 +140,7 @@ def ranges(path: str | os.PathLike[str], layout: Layout) -> list[Ranges]:
         if encoded.size and not table.ifds.size:
             found.append(_to_decode("its pages mean nothing alone", encoded, count))
         elif encoded.size:
-            found += _encoded(file, table, encoded, lead, page_shape)
+            found += _encoded(file, table, encoded, lead, page_shape, short)
         return found
 
 
@@ -158,7 +161,12 @@ def _to_decode(why: str, pages: np.ndarray, total: int) -> Ranges:
 
 
 def _encoded(
-    file: File, table: Table, numbers: np.ndarray, lead: int, page_shape: tuple[int, ...]
+    file: File,
+    table: Table,
+    numbers: np.ndarray,
+    lead: int,
+    page_shape: tuple[int, ...],
+    short: bool,
 ) -> list[Ranges]:
     """Find the strips or tiles of pages that are compressed, tiled or scattered."""
     alike = table.alike
@@ -183,7 +191,7 @@ def _encoded(
         if isinstance(storage, str):
             found.append(_to_decode(storage, np.array(pages), len(table.data)))
         else:
-            found += _segments_of(file, table, storage, pages, page_shape)
+            found += _segments_of(file, table, storage, pages, page_shape, short)
     return found
 
 
@@ -224,7 +232,12 @@ def _is_exact(data: bytes, nbytes: int) -> bool:
 
 
 def _segments_of(
-    file: File, table: Table, storage: Storage, pages: list[int], page_shape: tuple[int, ...]
+    file: File,
+    table: Table,
+    storage: Storage,
+    pages: list[int],
+    page_shape: tuple[int, ...],
+    short: bool,
 ) -> list[Ranges]:
     """Places of the strips or tiles of pages that are stored alike."""
     chunk = storage.chunk[-len(page_shape) :]
@@ -239,15 +252,17 @@ def _segments_of(
         check_segments(file, *segment)
         offsets[i], counts[i] = segment
     offsets[(offsets == 0) & (counts == 0)] = MISSING
-    last = np.zeros(grid, bool)
+    nbytes = np.full(grid, math.prod(chunk) * table.meaning.dtype.itemsize)
     for axis, (n, c) in enumerate(zip(page_shape, chunk, strict=True)):
         if n % c and not storage.padded:  # the last strip is shorter
-            last[(slice(None),) * axis + (-1,)] = True
-    offsets[:, last.ravel()] = ENCODED
+            part = (slice(None),) * axis + (-1,)
+            nbytes[part] = nbytes[part] // c * (n % c)
+            if not short:
+                offsets.reshape(-1, *grid)[:, *part] = ENCODED
     if storage.compression == "lzw":
-        nbytes = math.prod(chunk) * table.meaning.dtype.itemsize
         for at in np.argwhere(offsets >= 0):
             i, k = at.tolist()
-            if not _is_exact(file.at(int(offsets[i, k]), int(counts[i, k])), nbytes):
+            data = file.at(int(offsets[i, k]), int(counts[i, k]))
+            if not _is_exact(data, int(nbytes.flat[k])):
                 offsets[i, k] = ENCODED
     return [Ranges(storage, np.array(pages), offsets, counts, len(table.data))]
