@@ -13,7 +13,7 @@ import numpy as np
 
 from xarray_tiffstack.messages import counted, timed
 from xarray_tiffstack.ome_zarr import parts, place
-from xarray_tiffstack.ome_zarr.growth import is_growing
+from xarray_tiffstack.ome_zarr.decision import differing
 from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.lock import locked
 from xarray_tiffstack.ome_zarr.notes import read_notes
@@ -29,7 +29,7 @@ from xarray_tiffstack.ome_zarr.settings import (
     make_settings,
     settings_like,
 )
-from xarray_tiffstack.ome_zarr.store import Store, differing
+from xarray_tiffstack.ome_zarr.store import Store
 from xarray_tiffstack.ome_zarr.verification import verify_store
 from xarray_tiffstack.ome_zarr.writer import write
 
@@ -131,7 +131,7 @@ def convert(
             parts.finish(made, left, lock)
         else:
             with timed(LOG) as done:
-                todo = made.begin(overwrite or is_growing(target, plan))
+                todo = made.begin(overwrite)
                 all_of_them = counted(len(plan.blocks), "block")
                 done.append(f"{store}: {len(todo)} of {all_of_them} to write")
             written, total = len(todo), do(todo)

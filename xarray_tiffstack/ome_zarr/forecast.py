@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xarray_tiffstack.messages import counted
 from xarray_tiffstack.ome_zarr import place
-from xarray_tiffstack.ome_zarr.growth import is_growing
+from xarray_tiffstack.ome_zarr.decision import Decision, Outcome, decide
 from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.notes import read_notes
 from xarray_tiffstack.ome_zarr.plan import Plan
-from xarray_tiffstack.ome_zarr.settings import LIMITS, Limits, Options, Settings, make_settings
-from xarray_tiffstack.ome_zarr.store import Store, differing
+from xarray_tiffstack.ome_zarr.settings import LIMITS, Limits, Options, make_settings
+from xarray_tiffstack.ome_zarr.store import Store
 
 if TYPE_CHECKING:
     import os
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
 
     from xarray_tiffstack.ome_zarr.pixels import Target
-    from xarray_tiffstack.ome_zarr.plan import Block
-
-Outcome: TypeAlias = Literal["create", "resume", "replace", "nothing", "refuse"]
 
 OUTCOMES: dict[Outcome, str] = {
     "create": "would be created",
@@ -150,50 +147,25 @@ def forecast(
     try:
         place.check(target, plan)
     except (ValueError, FileExistsError) as error:
-        outcome, reason, todo = _refused(str(error))
+        decided = Decision("refuse", [], str(error))
     else:
-        outcome, reason, todo, plan = _met(plan, target, overwrite or is_growing(target, plan))
+        made = Store(plan, target)
+        decided = decide(made, read_notes(target), overwrite, made.left)
+        plan = made.plan
     paths, present = collection.paths, collection.ds.get("present")
     return Forecast(
         store=str(store),
-        outcome=outcome,
-        reason=reason,
+        outcome=decided.outcome,
+        reason=decided.reason,
         levels=tuple(_pixels(plan, level) for level in plan.levels),
         images=len(plan.images),
         files=int(np.count_nonzero(paths)) if paths is not None else 0,
         missing=int((~present).sum()) if present is not None else 0,
         blocks=len(plan.blocks),
-        todo=len(todo),
-        reads=sum(map(plan.nbytes, todo)),
+        todo=len(decided.todo),
+        reads=sum(map(plan.nbytes, decided.todo)),
         free=_free(target),
     )
-
-
-def _refused(reason: str) -> tuple[Outcome, str, list[Block]]:
-    return "refuse", reason, []
-
-
-def _met(plan: Plan, target: Target, overwrite: bool) -> tuple[Outcome, str, list[Block], Plan]:
-    """Say what would be done with what is at the place, as `Store.begin` decides it."""
-    notes, every = read_notes(target), list(plan.blocks)
-    if notes is None or notes.get("state") in ("preparing", "damaged"):
-        return "create", "", every, plan
-    reason = "it was not written by to_ome_zarr"
-    if "settings" in notes:
-        stored = Settings(**notes["settings"])
-        names = differing(plan, stored, target)
-        if not names and not (overwrite and notes["state"] == "complete"):
-            there = Store(replace(plan, settings=stored), target)
-            todo, changed = there.left(notes)
-            if not changed:
-                return ("resume" if todo else "nothing"), "", todo, there.plan
-            reason = there.of_change(changed)
-        elif names:
-            reason = f"it was made with other {', '.join(names)}"
-    if overwrite:
-        return "replace", "", every, plan
-    remedy = "Write elsewhere, or replace it with overwrite=True."
-    return (*_refused(f"it is a store already, and {reason}\n{remedy}"), plan)
 
 
 def _pixels(plan: Plan, level: int) -> Pixels:

@@ -14,9 +14,9 @@ from xarray_tiffstack.ome_zarr.documents import Documents, extends
 from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.journal import FIELDS, REASONS, path_of
 from xarray_tiffstack.ome_zarr.lock import locked
-from xarray_tiffstack.ome_zarr.notes import read_notes
+from xarray_tiffstack.ome_zarr.notes import is_growing, read_notes
 from xarray_tiffstack.ome_zarr.plan import Plan
-from xarray_tiffstack.ome_zarr.pool import PROCESSORS, pool_of
+from xarray_tiffstack.ome_zarr.pool import pool_of, threads
 from xarray_tiffstack.ome_zarr.settings import Options, Settings, make_settings
 from xarray_tiffstack.ome_zarr.store import Store
 from xarray_tiffstack.ome_zarr.writer import write
@@ -64,7 +64,7 @@ class Growth:
         place.check(self.target, plan)
         with locked(self.target):
             grown = grow(plan, self.target, self.workers)
-            self.stuck = grown is None and (self.begun or is_growing(self.target, plan))
+            self.stuck = grown is None and (self.begun or is_growing(read_notes(self.target), plan))
             if self.stuck:
                 return
             if grown is None:
@@ -73,19 +73,13 @@ class Growth:
             store, blocks = grown
             self.begun, self.overwrite = True, False
             with (
-                pool_of(None, self.workers or PROCESSORS, self.target) as pool,
+                pool_of(None, threads(self.workers), self.target) as pool,
                 closing(write(store, blocks, pool)) as done,
             ):
                 for block, _ in done:
                     self.nbytes += store.plan.nbytes(block)
             self.written += len(blocks)
             store.finish("writing")
-
-
-def is_growing(target: Target, plan: Plan) -> bool:
-    """Whether a store was begun while the same folder was still being written, and never ended."""
-    notes = read_notes(target) or {}
-    return bool(notes.get("growing")) and notes.get("source") == plan.collection.source
 
 
 def grow(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from xarray_tiffstack.ome_zarr.pixels import Target
+    from xarray_tiffstack.ome_zarr.plan import Plan
 
 
 def read_notes(target: Target) -> dict[str, Any] | None:
@@ -28,6 +29,17 @@ def read_notes(target: Target) -> dict[str, Any] | None:
     if own and own.get("settings"):
         return {"state": own.get("state", "writing"), "settings": own["settings"]}
     return None if root is None else {"state": "damaged"}
+
+
+def is_begun(notes: Mapping[str, Any] | None) -> bool:
+    """Whether blocks can be written to what says this of itself."""
+    return notes is not None and notes.get("state") not in ("preparing", "damaged")
+
+
+def is_growing(notes: Mapping[str, Any] | None, plan: Plan) -> bool:
+    """Whether a store was begun while the same folder was still being written, and never ended."""
+    about = notes or {}
+    return bool(about.get("growing")) and about.get("source") == plan.collection.source
 
 
 def _attributes(files: Mapping[str, bytes], folder: str) -> dict[str, Any] | None:

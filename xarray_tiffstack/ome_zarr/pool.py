@@ -40,6 +40,19 @@ TRIES = 3  # how often a task may end with its worker
 RESUMES = "What is complete stays there; the same call resumes from it."
 
 
+def threads(workers: int | None) -> int:
+    """Say how many threads work: as many as were asked for, or one a processor.
+
+    Raises
+    ------
+    ValueError
+        Fewer than one were asked for.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers={workers!r} must be at least 1")
+    return workers or PROCESSORS
+
+
 class Pool:
     """An executor, and what is known of its workers.
 
@@ -108,11 +121,10 @@ def pool_of(given: Given, workers: int | None, target: Target) -> Iterator[Pool]
     ValueError
         There are no workers, or they cannot reach the store.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers={workers!r} must be at least 1")
+    number = threads(workers)
     if given is None and workers is None and not isinstance(target, MemoryStore):
         given = _running_client()
-    pool = _pool(given, workers)
+    pool = _pool(given, number)
     if not pool.near and isinstance(target, MemoryStore):
         raise ValueError("other processes cannot write to a store in memory: leave out executor=")
     try:
@@ -121,9 +133,9 @@ def pool_of(given: Given, workers: int | None, target: Target) -> Iterator[Pool]
         pool.close()
 
 
-def _pool(given: Given, workers: int | None) -> Pool:
+def _pool(given: Given, number: int) -> Pool:
     if given is None:
-        return Pool(partial(ThreadPoolExecutor, workers or PROCESSORS), owned=True, near=True)
+        return Pool(partial(ThreadPoolExecutor, number), owned=True, near=True)
     if hasattr(given, "get_executor"):  # of dask; equal tasks are not one when they are retried
         make = partial(given.get_executor, pure=False)
         return Pool(make, cancels=False, alive=partial(_is_connected, given))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,16 +20,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import zarr
 
-from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr import metadata as ngff
 from xarray_tiffstack.ome_zarr import place
-from xarray_tiffstack.ome_zarr.documents import XML, Documents, extends
+from xarray_tiffstack.ome_zarr.decision import decide
+from xarray_tiffstack.ome_zarr.documents import XML, Documents
 from xarray_tiffstack.ome_zarr.journal import NOTES, REASONS, Journal, finished
-from xarray_tiffstack.ome_zarr.notes import read_notes
+from xarray_tiffstack.ome_zarr.notes import is_begun, read_notes
 from xarray_tiffstack.ome_zarr.outcomes import forget
 from xarray_tiffstack.ome_zarr.pixels import PARTIAL, Arrays, Target
 from xarray_tiffstack.ome_zarr.plan import Block
-from xarray_tiffstack.ome_zarr.settings import WORDS, Settings
 from xarray_tiffstack.ome_zarr.source import Source
 from xarray_tiffstack.ome_zarr.task import threads_here
 from xarray_tiffstack.ome_zarr.writer import Levels, Writer
@@ -42,16 +41,6 @@ if TYPE_CHECKING:
     from xarray_tiffstack.ome_zarr.parts import Part
     from xarray_tiffstack.ome_zarr.plan import Plan
     from xarray_tiffstack.ome_zarr.results import Failure
-
-
-def differing(plan: Plan, stored: Settings, target: Target) -> list[str]:
-    """Say in a user's words which settings of a store are not those of a plan."""
-    names = stored.differing(plan.settings)
-    if names == [WORDS["labels"]]:  # of another version, which wrote other attributes?
-        documents = Documents(replace(plan, settings=stored), "")
-        if all(extends(documents, target, image, 0) for image in plan.images):
-            return []
-    return names
 
 
 class Store:
@@ -106,52 +95,12 @@ class Store:
         With `join` other parts may be at work on it: nothing that is there is deleted or repaired.
         """
         notes = read_notes(self.target)
-        if notes is None or notes.get("state") in ("preparing", "damaged"):
-            return self._create(growing, join)
-        reason = "it was not written by to_ome_zarr"
-        if "settings" in notes:
-            stored = Settings(**notes["settings"])
-            names = differing(self.plan, stored, self.target)
-            if not names and not (overwrite and notes["state"] == "complete"):
-                self.plan = replace(self.plan, settings=stored)
-                todo, changed = self._resume(notes, join)
-                if not changed:
-                    return todo
-                reason = self.of_change(changed)
-            elif names:
-                why = "" if overwrite else self._why(stored)
-                reason = f"it was made with other {', '.join(names)}{why}"
-        if not overwrite:
-            raise FileExistsError(
-                f"{self.target} is a store already, and {reason}\n"
-                "Write elsewhere, or replace it with overwrite=True (--overwrite)."
-            )
-        return self._create(growing)
-
-    def _why(self, stored: Settings) -> str:
-        """Which files changed since a store of the same shape and other labels was begun."""
-        if stored.sizes != self.plan.settings.sizes:
-            return ""
-        try:
-            store = Store(replace(self.plan, settings=stored), self.target)
-            store.open("r")
-            entries = store.journal.read()
-        except (KeyError, ValueError, OSError):
-            return ""
-        if len(entries[0]) != len(self.plan.images):
-            return ""
-        done = [b for b in store.plan.blocks if finished(entries, b)]
-        changed = store.source.changed(done, [entries[b.step][b.entry][0] for b in done])
-        return f"; {self.of_change(changed)}" if changed else ""
-
-    @staticmethod
-    def of_change(changed: Sequence[str]) -> str:
-        """Say which files are not what they were."""
-        return (
-            f"{counted(len(changed), 'file')} changed since the conversion began:\n"
-            f"{first_lines(changed)}\n"
-            "Put back what they were, or convert all of it again."
-        )
+        decided = decide(self, notes, overwrite, lambda notes: self._resume(notes, join))
+        if decided.outcome == "refuse":
+            raise FileExistsError(decided.reason)
+        if decided.outcome in ("create", "replace"):
+            return self._create(growing, join and decided.outcome == "create")
+        return decided.todo
 
     def _create(self, growing: bool, join: bool = False) -> list[Block]:
         """Write everything but pixels."""
@@ -203,7 +152,6 @@ class Store:
         self.source = Source(self.plan)
         arrays = Arrays(self.plan, self.target, self.engine, self.workers)
         self.levels = Levels(self.plan, self.source, arrays)
-
         self.writer = Writer(self.levels, self.journal, self.target, self.keeper)
 
     # -- resuming -------------------------------------------------------------------------
@@ -360,8 +308,7 @@ class Store:
 
     def is_begun(self) -> bool:
         """Whether blocks can be written to what is there."""
-        notes = read_notes(self.target)
-        return notes is not None and notes.get("state") not in ("preparing", "damaged")
+        return is_begun(read_notes(self.target))
 
     def finish_joined(self) -> None:
         """Finish what several parts have written, unless another one has done it."""
