@@ -165,11 +165,13 @@ def remove(target: Target, plan: Plan) -> None:
     FileExistsError
         There is something in it that this program did not write.
     """
+    keys = [] if isinstance(target, Path) else Cloud(target).keys()
+    if not keys and not isinstance(target, Path):
+        return
     nodes = _nodes(target, plan)
     if isinstance(target, Path):
         foreign = list(_foreign(target, nodes))
     else:
-        keys = Cloud(target).keys()
         foreign = [key for key in keys if not _is_own(key, nodes)]
     if foreign:
         raise FileExistsError(
