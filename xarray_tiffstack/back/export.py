@@ -18,7 +18,7 @@ from xarray_tiffstack.messages import counted, first_lines, one_of
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.images import axes
 from xarray_tiffstack.ome_zarr.metadata import spacing
-from xarray_tiffstack.ome_zarr.pool import PROCESSORS
+from xarray_tiffstack.ome_zarr.pool import threads
 from xarray_tiffstack.ome_zarr.progress import bar
 from xarray_tiffstack.tiff import writing
 from xarray_tiffstack.tiff.writing import Content, Kind
@@ -76,8 +76,7 @@ def to_tiff(
     """Write a Dataset as TIFFs; ``ds.tiffstack.to_tiff`` says what each option means."""
     one_of("existing", existing, ("raise", "skip"))
     one_of("kind", kind, writing.KINDS)
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers={workers!r} must be at least 1")
+    threads(workers)
     if "image" not in ds.data_vars:
         raise ValueError(f"to_tiff writes the variable 'image'; here are {list(ds.data_vars)}")
     # Labels are needed many times, and are small.
@@ -165,7 +164,7 @@ def _write_all(
     """Write the files, in threads; returns the bytes of their pixels."""
     one = _content(ds, kept, {}).nbytes
     with bar("written", one * len(todo), progress) as advance:
-        pool = ThreadPoolExecutor(workers or PROCESSORS)
+        pool = ThreadPoolExecutor(threads(workers))
         try:
             for _ in pool.map(
                 lambda path: _write(ds.isel(todo[path]), kept, target / path, kind), todo

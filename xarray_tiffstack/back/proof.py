@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from xarray_tiffstack.back.folder import list_folder, sha256_of
 from xarray_tiffstack.back.stored import Stored, StoredFile
 from xarray_tiffstack.back.writing import proven
-from xarray_tiffstack.ome_zarr.pool import PROCESSORS
+from xarray_tiffstack.ome_zarr.pool import threads
 from xarray_tiffstack.ome_zarr.progress import bar
 from xarray_tiffstack.ome_zarr.results import Proof
 from xarray_tiffstack.source import below
@@ -64,7 +64,7 @@ def prove(
     reasons: dict[str, str] = {}
     with (
         bar("proven", total, progress) as advance,
-        ThreadPoolExecutor(workers or PROCESSORS) as pool,
+        ThreadPoolExecutor(threads(workers)) as pool,
     ):
         for name, reason in zip(listed, pool.map(check, listed), strict=True):
             advance(max(0, listed[name][1]))

@@ -14,7 +14,7 @@ from xarray_tiffstack.back.folder import sha256_of
 from xarray_tiffstack.back.stored import Stored, StoredFile
 from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr.lock import locked
-from xarray_tiffstack.ome_zarr.pool import PROCESSORS
+from xarray_tiffstack.ome_zarr.pool import threads
 from xarray_tiffstack.ome_zarr.progress import bar
 from xarray_tiffstack.tiff.encoding import VERSION
 
@@ -128,8 +128,7 @@ def restore(
     >>> raw.cleanup(), saved.cleanup()
     (None, None)
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers={workers!r} must be at least 1")
+    threads(workers)
     stored = Stored(store)
     files = _safe(stored.files(sel))
     nbytes = sum(file.size for file in files)
@@ -187,7 +186,7 @@ def _each(
 @contextmanager
 def _pool(workers: int | None) -> Iterator[ThreadPoolExecutor]:
     """Threads that stop with the file that they are at, when interrupted."""
-    with ThreadPoolExecutor(workers or PROCESSORS) as pool:
+    with ThreadPoolExecutor(threads(workers)) as pool:
         try:
             yield pool
         finally:
