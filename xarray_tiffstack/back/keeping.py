@@ -69,6 +69,8 @@ class Keeping:
     """Paths of files that are not kept, and why."""
     places: dict[tuple[tuple[str, int], ...], str] = field(default_factory=dict)
     """Group of each image, by where it is."""
+    most: int = 0
+    """Bytes of all that is kept, at most."""
     _done: set[str] = field(default_factory=set, repr=False)  # paths of what this process kept
     _arrays: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -105,6 +107,9 @@ class Keeping:
         self._refuse_large([each for each in seen if each.reason])
         longest = self._find_others(sum(each.size for each in seen if each.reason))
         room = max(len(os.fsencode(p)) for p in (*self.inside, *self.others, "")) * 6 + _HEAD
+        entire = sum(os.stat(path).st_size for path in self.others)
+        entries = [each.most for each in seen if each.size]
+        self.most = sum(entries) + entire + room * (len(entries) + len(self.others))
         return {
             "slots": max((each.most for each in seen), default=0) + room,
             "others": [len(self.others), longest + room],
@@ -170,6 +175,15 @@ class Keeping:
             else:
                 self.left[path] = f"in no slot, {size / 1e6:,.1f} MB"
         return longest
+
+    def expected(self, plan: Plan) -> tuple[Kept, int]:
+        """Say what will be kept, and its bytes at most; see `Keeper`."""
+        there = sum(os.path.isfile(self._path(plan, slot)) for slot in self._slots(plan))
+        others = len(self.others)
+        return Kept(there + others, others, self._lines(self.left)), self.most
+
+    def _lines(self, left: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(f"{below(self.source, path)}: {why}" for path, why in sorted(left.items()))
 
     # -- while it is written ----------------------------------------------------------------
 
@@ -271,8 +285,7 @@ class Keeping:
             if not Entry(self._array(target, where), index).is_there():
                 left[path] = _NOT_BACK if where == SLOTS else "it could not be read"
         held = {path for path in wanted if path not in left and os.path.isfile(path)}
-        lines = [f"{below(self.source, path)}: {why}" for path, why in sorted(left.items())]
-        return Kept(len(held), len(held & set(self.others)), tuple(lines))
+        return Kept(len(held), len(held & set(self.others)), self._lines(left))
 
 
 def keeping(files: CompleteFiles | None, whole: bool) -> Keeping:
