@@ -6,7 +6,6 @@ import logging
 import sys
 import time
 from contextlib import closing, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from xarray_tiffstack.messages import counted, timed
 from xarray_tiffstack.ome_zarr import parts, place
 from xarray_tiffstack.ome_zarr.decision import differing
 from xarray_tiffstack.ome_zarr.images import collect
+from xarray_tiffstack.ome_zarr.keeping import with_room
 from xarray_tiffstack.ome_zarr.lock import locked
 from xarray_tiffstack.ome_zarr.notes import read_notes
 from xarray_tiffstack.ome_zarr.plan import Block, Plan
@@ -103,14 +103,13 @@ def convert(
 ) -> Summary:
     """Convert as `to_ome_zarr` does; tests choose how the work is cut, and who writes."""
     started = time.perf_counter()
-    share = _part(part, overwrite, check)
+    share = parts.check_part(part, overwrite=overwrite, verify=check)
     collection = collect(ds, options.voxel_size)
     plan = Plan(collection, make_settings(collection, options, limits), limits)
     target = place.target_of(store)
     place.check(target, plan)
     if keeper is not None:
-        room = keeper.look(plan)
-        plan = replace(plan, settings=replace(plan.settings, restorable=True, kept=room))
+        plan = with_room(plan, keeper)
     verified, left = None, list[Block]()
     with (
         locked(target, shared=share is not None) as lock,
@@ -160,16 +159,6 @@ def convert(
         left=len(left),
         left_parts=tuple(parts.names(made.plan, left, share.of)) if share is not None else (),
     )
-
-
-def _part(given: parts.Given | None, overwrite: bool, check: bool) -> parts.Part | None:
-    """Understand a part, with which not everything goes together."""
-    part = parts.part_of(given)
-    if part is not None and overwrite:
-        raise ValueError("overwrite=True with part= could delete what other parts wrote: leave it")
-    if part is not None and check:
-        raise ValueError("verify=True with part= has to wait for the others: verify afterwards")
-    return part
 
 
 def _write(store: Store, todo: list[Block], pool: Pool, progress: Shown, strict: bool) -> int:

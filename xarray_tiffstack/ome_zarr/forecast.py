@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xarray_tiffstack.messages import counted
-from xarray_tiffstack.ome_zarr import place
+from xarray_tiffstack.ome_zarr import parts, place
 from xarray_tiffstack.ome_zarr.decision import Decision, Outcome, decide
 from xarray_tiffstack.ome_zarr.images import collect
+from xarray_tiffstack.ome_zarr.keeping import with_room
 from xarray_tiffstack.ome_zarr.notes import read_notes
-from xarray_tiffstack.ome_zarr.plan import Plan
+from xarray_tiffstack.ome_zarr.plan import Block, Plan
 from xarray_tiffstack.ome_zarr.settings import LIMITS, Limits, Options, make_settings
 from xarray_tiffstack.ome_zarr.store import Store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import xarray as xr
     from zarr.abc.store import Store as ZarrStore
 
+    from xarray_tiffstack.ome_zarr.keeping import Keeper
     from xarray_tiffstack.ome_zarr.pixels import Target
+    from xarray_tiffstack.ome_zarr.results import Kept
 
 OUTCOMES: dict[Outcome, str] = {
     "create": "would be created",
@@ -82,6 +85,16 @@ class Forecast:
     """Bytes of pixels to be read for them."""
     free: int | None
     """Bytes that are free on the disk of a local store."""
+    kept: Kept | None = None
+    """What would be kept of the files beside their pixels, where that was asked for."""
+    kept_nbytes: int = 0
+    """Bytes of that at most, as the headers of the files say, not compressed."""
+    part: tuple[int, int] | None = None
+    """Which part of the conversion this is, and of how many; `todo` and `reads` are of it alone."""
+    others: int = 0
+    """Blocks that other parts have to write."""
+    waiting: int = 0
+    """Blocks among those to be written that are made of what other parts have not written yet."""
 
     @property
     def nbytes(self) -> int:
@@ -112,13 +125,22 @@ class Forecast:
             f"; {counted(self.missing, 'slot')} without a file to fill" if self.missing else ""
         )
         lines.append(f"  from {counted(self.files, 'file')}{missing}")
+        if self.kept is not None:
+            lines += [f"  {line}" for line in str(self.kept).splitlines()]
+            size = f"{self.kept_nbytes / 1e6:,.1f} MB"
+            lines.append(f"  kept beside the pixels: at most {size}, not compressed")
         if self.outcome not in ("nothing", "refuse"):
+            who = "part {} of {} has ".format(*self.part) if self.part else ""
             lines.append(
-                f"  to write: {self.todo:,} of {counted(self.blocks, 'block')}, for which "
+                f"  {who}to write: {self.todo:,} of {counted(self.blocks, 'block')}, for which "
                 f"{self.reads / 1e9:.2f} GB are read"
             )
+        if self.others:
+            wait = f"; {self.waiting:,} of this part wait for them" if self.waiting else ""
+            lines.append(f"  left to other parts: {counted(self.others, 'block')}{wait}")
         if self.free is not None:
-            full = " - less than that, so it may not fit" if self.free < self.nbytes else ""
+            short = self.free < self.nbytes + self.kept_nbytes
+            full = " - less than that, so it may not fit" if short else ""
             lines.append(f"  free on the disk: {self.free / 1e9:.2f} GB{full}")
         return "\n".join([*lines, "nothing was written"])
 
@@ -129,29 +151,39 @@ def forecast(
     options: Options,
     *,
     overwrite: bool = False,
+    part: parts.Given | None = None,
+    keeper: Keeper | None = None,
     limits: Limits = LIMITS,
 ) -> Forecast:
     """Find what `convert` would do with the same arguments.
 
     Costs the reading of what a store says of itself, and one `stat` of each file that is in it
-    already; no pixel is read.
+    already; no pixel is read. With a `keeper` the headers of all files are, and one strip or tile
+    of each compressed file.
 
     Raises
     ------
     ValueError
         The options are not possible.
     """
+    share = parts.check_part(part, overwrite=overwrite)
     collection = collect(ds, options.voxel_size)
     plan = Plan(collection, make_settings(collection, options, limits), limits)
-    target = place.target_of(store)
+    target, kept, nbytes = place.target_of(store), None, 0
     try:
         place.check(target, plan)
+        if keeper is not None:
+            plan = with_room(plan, keeper)
+            kept, nbytes = keeper.expected(plan)
     except (ValueError, FileExistsError) as error:
         decided = Decision("refuse", [], str(error))
     else:
         made = Store(plan, target)
+        made.part = share
         decided = decide(made, read_notes(target), overwrite, made.left)
         plan = made.plan
+    own = set(share.share(plan.blocks, plan) if share is not None else plan.blocks)
+    todo, others = ([b for b in decided.todo if (b in own) == mine] for mine in (True, False))
     paths, present = collection.paths, collection.ds.get("present")
     return Forecast(
         store=str(store),
@@ -162,10 +194,25 @@ def forecast(
         files=int(np.count_nonzero(paths)) if paths is not None else 0,
         missing=int((~present).sum()) if present is not None else 0,
         blocks=len(plan.blocks),
-        todo=len(decided.todo),
-        reads=sum(map(plan.nbytes, decided.todo)),
+        todo=len(todo),
+        reads=sum(map(plan.nbytes, todo)),
         free=_free(target),
+        kept=kept,
+        kept_nbytes=nbytes,
+        part=(share.number, share.of) if share is not None else None,
+        others=len(others),
+        waiting=len(_waiting(plan, todo, others)),
     )
+
+
+def _waiting(plan: Plan, todo: Sequence[Block], others: Sequence[Block]) -> set[Block]:
+    """Blocks that are made of such as others have to write, or of such as wait themselves."""
+    missing, found = set(others), set[Block]()
+    for block in sorted(todo, key=lambda block: block.step):
+        if block.step and not missing.isdisjoint(plan.inputs(block)):
+            found.add(block)
+            missing.add(block)
+    return found
 
 
 def _pixels(plan: Plan, level: int) -> Pixels:

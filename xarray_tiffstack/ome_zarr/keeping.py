@@ -7,6 +7,7 @@ object of the store.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from xarray_tiffstack.ome_zarr.journal import NOTES
@@ -35,6 +36,9 @@ class Keeper(Protocol):
         That is the longest entry of ``"slots"`` in bytes, and number and longest of ``"others"``.
         """
 
+    def expected(self, plan: Plan) -> tuple[Kept, int]:
+        """Say what will be kept, and its bytes at most, when all files were looked at."""
+
     def keep(self, target: Target, plan: Plan, block: Block, broken: Container[Slot]) -> None:
         """Write the entries of the files that begin in a block."""
 
@@ -43,6 +47,12 @@ class Keeper(Protocol):
 
     def kept(self, target: Target, plan: Plan) -> Kept:
         """Say what is kept, by whichever process."""
+
+
+def with_room(plan: Plan, keeper: Keeper) -> Plan:
+    """Plan also the room that a keeper needs."""
+    room = keeper.look(plan)
+    return replace(plan, settings=replace(plan.settings, restorable=True, kept=room))
 
 
 def rooms(settings: Settings, collection: Collection) -> dict[str, dict[str, Any]]:

@@ -80,6 +80,18 @@ def part_of(given: Given | None) -> Part | None:
     return Part(*numbers)
 
 
+def check_part(
+    given: Given | None, *, overwrite: bool = False, verify: bool = False
+) -> Part | None:
+    """Understand a part of a conversion, with which not everything goes together."""
+    part = part_of(given)
+    if part is not None and overwrite:
+        raise ValueError("overwrite=True with part= could delete what other parts wrote: leave it")
+    if part is not None and verify:
+        raise ValueError("verify=True with part= has to wait for the others: verify afterwards")
+    return part
+
+
 # --- writing ------------------------------------------------------------------------------------
 
 
