@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 from collections import namedtuple
+from itertools import product
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from conftest import reference_name, write_acquisition
+from conftest import reference_name, write, write_acquisition
 
 from xarray_tiffstack.cli import main
-from xarray_tiffstack.ome_zarr.forecast import forecast
+from xarray_tiffstack.ome_zarr.forecast import Forecast, forecast
 from xarray_tiffstack.ome_zarr.journal import path_of
 from xarray_tiffstack.ome_zarr.settings import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+PLANES = "cell_t{t:02d}_z{z:02d}.tif"
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
@@ -88,6 +93,67 @@ def test_what_is_left_of_a_conversion(raw: Path, tmp_path: Path) -> None:
     assert convert(ds, target, Options(), progress=False, limits=limits).written == found.todo
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_what_would_be_kept_beside_pixels(tmp_path: Path, compression: str | None) -> None:
+    from xarray_tiffstack.accessor.saving import keeper_of
+
+    raw = write_acquisition(tmp_path / "raw", 2, compression=compression)
+    (raw / "notes.txt").write_text("mine")
+    target, ds, before = tmp_path / "store.zarr", opened(raw), state(tmp_path)
+
+    def would() -> Forecast:
+        keeper = keeper_of(ds, restorable=True, keep_whole=False)
+        return forecast(ds, target, Options(), keeper=keeper)
+
+    found = would()
+    assert state(tmp_path) == before
+    assert found.outcome == "create"
+    summary = ds.tiffstack.to_ome_zarr(target, restorable=True, progress=False)
+    assert found.kept == summary.kept
+    assert found.kept is not None
+    assert (found.kept.files, found.kept.others) == (7, 1)
+    own = zarr.open_group(target, mode="r", path="tiffstack/files")
+    entries = [own[name][...].reshape(-1, own[name].shape[-1]) for name in ("slots", "others")]
+    size = sum(int(np.flatnonzero(row)[-1]) + 1 for rows in entries for row in rows)
+    assert size <= found.kept_nbytes
+    assert would().outcome == "nothing"
+    assert forecast(ds, target, Options()).outcome == "refuse"
+
+
+def test_what_a_part_would_do(tmp_path: Path) -> None:
+    from xarray_tiffstack.ome_zarr.convert import convert
+    from xarray_tiffstack.ome_zarr.settings import Limits
+
+    raw = write_planes(tmp_path / "raw")
+    target, ds = tmp_path / "store.zarr", xr.open_dataset(raw, engine="tiffstack", pattern=PLANES)
+    options, limits = Options(levels=3, chunks={"z": 4}), Limits(small=4 * 64 * 2, short=1)
+
+    def would(part: str) -> Forecast:
+        return forecast(ds, target, options, limits=limits, part=part)
+
+    for at, number in enumerate((2, 3, 1)):
+        found = would(f"{number}/3")
+        assert found.outcome == ("resume" if at else "create")
+        assert found.part == (number, 3)
+        assert f"part {number} of 3 has to write: {found.todo} of" in str(found)
+        summary = convert(ds, target, options, limits=limits, part=f"{number}/3", progress=False)
+        if at < 2:  # the last one takes what others left, too
+            assert summary.written == found.todo - found.waiting
+            assert summary.left == found.others + found.waiting
+        else:
+            assert summary.written == found.todo + found.others
+    assert would("1/3").outcome == "nothing"
+    with pytest.raises(ValueError, match="could delete what other parts wrote"):
+        forecast(ds, target, options, part="1/3", overwrite=True)
+
+
+def write_planes(folder: Path) -> Path:
+    """Write files of one plane each, of which many make a chunk."""
+    for t, z in product(range(3), range(16)):
+        write(folder / f"cell_t{t:02d}_z{z:02d}.tif", 16 * t + z, (8, 8))
+    return folder
+
+
 def test_why_it_would_be_refused(raw: Path, tmp_path: Path) -> None:
     target, ds = tmp_path / "store.zarr", opened(raw)
     assert "inside the source" in forecast(ds, raw / "store.zarr", Options()).reason
@@ -127,3 +193,11 @@ def test_from_the_shell(
     assert main(command) == 1
     assert "would be refused" in capsys.readouterr().out
     assert main([*command, "--follow"]) == 1
+    capsys.readouterr()
+    command[2] = str(tmp_path / "other.zarr")
+    assert main([*command, "--restorable", "--part", "2/3"]) == 0
+    said = capsys.readouterr().out
+    assert "can be written back: 14 files" in said
+    assert "kept beside the pixels: at most" in said
+    assert "part 2 of 3 has to write: " in said
+    assert "left to other parts: " in said

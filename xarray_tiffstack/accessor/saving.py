@@ -11,9 +11,27 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    import xarray as xr
     from zarr.abc.store import Store
 
     from xarray_tiffstack.ome_zarr import Summary, VerifyResult
+    from xarray_tiffstack.ome_zarr.keeping import Keeper
+
+
+def keeper_of(ds: xr.Dataset, restorable: bool, keep_whole: bool) -> Keeper | None:
+    """Make what keeps of files beside their pixels; None where that is not asked for.
+
+    Raises
+    ------
+    ValueError
+        The pixels are not those of complete files.
+    """
+    if not restorable and not keep_whole:
+        return None
+    from xarray_tiffstack.array.complete import complete_files
+    from xarray_tiffstack.back.keeping import keeping
+
+    return keeping(complete_files(ds), keep_whole)
 
 
 class Saving(Data):
@@ -143,12 +161,6 @@ class Saving(Data):
         from xarray_tiffstack.ome_zarr.convert import to_ome_zarr
 
         ds = on_host(self._dataset)
-        keeper = None
-        if restorable or keep_whole:
-            from xarray_tiffstack.array.complete import complete_files
-            from xarray_tiffstack.back.keeping import keeping
-
-            keeper = keeping(complete_files(ds), keep_whole)
         return to_ome_zarr(
             ds,
             store,
@@ -164,7 +176,7 @@ class Saving(Data):
             verify=verify,
             strict=strict,
             progress=progress,
-            keeper=keeper,
+            keeper=keeper_of(ds, restorable, keep_whole),
             executor=executor,
             part=part,
         )

@@ -161,6 +161,7 @@ def _convert_once(args: argparse.Namespace, options: dict[str, Any]) -> Summary:
 
 def _forecast(args: argparse.Namespace, options: dict[str, Any]) -> int:
     """Say what a conversion would do."""
+    from xarray_tiffstack.accessor.saving import keeper_of
     from xarray_tiffstack.ome_zarr.forecast import forecast
     from xarray_tiffstack.ome_zarr.settings import Options
 
@@ -169,7 +170,10 @@ def _forecast(args: argparse.Namespace, options: dict[str, Any]) -> int:
     ds = open_source(args)
     given: dict[str, Any] = {field.name: options.get(field.name) for field in fields(Options)}
     given["voxel_size"] = voxel_axes(args.voxel_size, ds)
-    found = forecast(ds, args.store, Options(**given), overwrite=args.overwrite)
+    found = forecast(
+        ds, args.store, Options(**given), overwrite=args.overwrite, part=args.part,
+        keeper=keeper_of(ds, args.restorable, args.keep_whole),
+    )  # fmt: skip
     print(as_options(str(found)))
     return REFUSED if found.outcome == "refuse" else DONE
 
