@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
+from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,6 +204,44 @@ def test_a_local_url(folder: Path) -> None:
     np.testing.assert_array_equal(ds.image, opened(folder, pattern=DAYS).image)
     files = [path.as_uri() for path in folder.glob("day1/*.tif")]
     np.testing.assert_array_equal(opened(files).image, opened(folder / "day1").image)
+
+
+def test_a_source_in_memory(folder: Path) -> None:
+    """Written by fsspec, as the ecosystem has it; of this process alone."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    files = MemoryFileSystem()
+    for path in folder.rglob("*.tif"):
+        files.pipe_file(f"/raw/{path.relative_to(folder).as_posix()}", path.read_bytes())
+    try:
+        local = opened(folder, pattern=DAYS)
+        for source in ("memory://raw", "memory:///raw/", "memory://raw/day*/*.tif"):
+            ds = opened(source, pattern=DAYS)
+            np.testing.assert_array_equal(ds.image, local.image)
+            assert ds.path.sel(day=2, t=1).item() == "memory://raw/day2/cell_t1.tif"
+            assert ds.tiffstack.report().matched == 6
+        summary = ds.tiffstack.to_ome_zarr("memory://out.zarr", progress=False)
+        assert (summary.files, summary.failed) == (6, ())
+        assert ds.tiffstack.verify("memory://out.zarr", progress=False).ok
+        found = xr.open_datatree("memory://out.zarr", engine="zarr")["1/0"].image
+        np.testing.assert_array_equal(found.sel(t=1), pixels(7))
+        with ProcessPoolExecutor(1) as far, pytest.raises(ValueError, match="a source in the mem"):
+            ds.tiffstack.to_ome_zarr(folder.parent / "out.zarr", executor=far)
+        with pytest.raises(ValueError, match="is inside the source"):
+            ds.tiffstack.to_ome_zarr("memory://raw/out.zarr")
+        # What is written anew is read anew.
+        files.pipe_file("/raw/day2/cell_t1.tif", (folder / "day1/cell_t0.tif").read_bytes())
+        assert not ds.tiffstack.verify("memory://out.zarr", progress=False).ok
+        np.testing.assert_array_equal(ds.image.sel(day=2, t=1), pixels(3))
+        files.rm("/raw/day2/cell_t1.tif")
+        assert not ds.tiffstack.verify("memory://out.zarr", progress=False).ok
+        with pytest.raises(OSError, match=r"memory://raw/day2/cell_t1.tif does not exist"):
+            ds.image.sel(day=2, t=1).load()
+        with pytest.raises(FileNotFoundError, match="no TIFF in memory://absent"):
+            opened("memory://absent")
+    finally:
+        for name in ("/raw", "/out.zarr"):
+            files.rm(name, recursive=True)
 
 
 def test_sources_that_are_refused(bucket: Bucket, folder: Path, web: Web) -> None:

@@ -113,7 +113,7 @@ def convert(
     verified, left = None, list[Block]()
     with (
         locked(target, shared=share is not None) as lock,
-        pool_of(executor, workers, target) as pool,
+        pool_of(executor, workers, target, collection.source) as pool,
     ):
         made = Store(plan, target, engine, workers, keeper)
 
@@ -208,7 +208,7 @@ def verify(
     made = Store(Plan(collection, settings), target, workers=workers)
     made.notes = notes
     made.open("r")
-    with pool_of(executor, workers, target) as pool:
+    with pool_of(executor, workers, target, collection.source) as pool:
         return verify_store(
             made, pool, progress, source=True, recheck=recheck, part=parts.part_of(part)
         )

@@ -113,24 +113,33 @@ def _like(broken: Any) -> ProcessPoolExecutor:
 
 
 @contextmanager
-def pool_of(given: Given, workers: int | None, target: Target) -> Iterator[Pool]:
+def pool_of(given: Given, workers: int | None, target: Target, source: str = "") -> Iterator[Pool]:
     """Give the executor that was asked for, of a client of dask that runs, or threads.
 
     Raises
     ------
     ValueError
-        There are no workers, or they cannot reach the store.
+        There are no workers, or they cannot reach the source or the store.
     """
     number = threads(workers)
-    if given is None and workers is None and not isinstance(target, MemoryStore):
+    held = [name for name, at in (("source", source), ("store", target)) if _in_memory(at)]
+    if given is None and workers is None and not held:
         given = _running_client()
     pool = _pool(given, number)
-    if not pool.near and isinstance(target, MemoryStore):
-        raise ValueError("other processes cannot write to a store in memory: leave out executor=")
+    if not pool.near and held:
+        raise ValueError(
+            f"other processes cannot reach a {held[0]} in the memory of this one: leave out "
+            "executor="
+        )
     try:
         yield pool
     finally:
         pool.close()
+
+
+def _in_memory(place: Target) -> bool:
+    """Whether a source or store is in the memory of this process."""
+    return isinstance(place, MemoryStore) or str(place).startswith("memory://")
 
 
 def _pool(given: Given, number: int) -> Pool:

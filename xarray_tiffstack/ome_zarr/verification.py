@@ -103,6 +103,7 @@ class _Checker:
         if np.isnan(sums).any():
             return [Difference(entry, files, "was never finished")]
         if self.source and not block.step:
+            self.levels.source.fingerprint(block)  # else bytes of a URL that are kept might be old
             found = without_broken(
                 lambda broken: summed(p for _, p in self.levels.fine(block, broken))
             )

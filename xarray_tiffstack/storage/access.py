@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from xarray_tiffstack.storage.address import is_url, split
+from xarray_tiffstack.storage.memory import Memory
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -26,6 +27,7 @@ _NAMES = {
     "gs": {"anon": "skip_signature", "endpoint_url": "base_url"},
     "az": {"anon": "skip_signature", "sas_token": "sas_key", "credential": "account_key"},
     "http": {},
+    "memory": {},
 }  # fmt: skip
 _NOT_OF_THE_STORE = ("client_options", "retry_config", "credential_provider")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
@@ -107,10 +109,12 @@ def need_obstore(url: str) -> None:
         ) from error
 
 
-def _connect(kind: str, base: str, options: Mapping[str, Any]) -> ObjectStore:
+def _connect(kind: str, base: str, options: Mapping[str, Any]) -> Any:
     """Make a store; nothing is asked of its server."""
     from obstore import exceptions, store
 
+    if kind == "memory":
+        return Memory()
     config, about = _translated(kind, options)
     name = base.partition("://")[2]
     make: Any

@@ -12,16 +12,20 @@ KINDS = {
     "gs": "gs", "gcs": "gs",
     "az": "az", "azure": "az", "abfs": "az", "abfss": "az", "adl": "az",
     "http": "http", "https": "http",
+    "memory": "memory",
 }  # fmt: skip
+
+
+_OUTSIDE = {"http": "server", "memory": "folder"}
 
 
 class Address(NamedTuple):
     """A URL, taken apart."""
 
     kind: str
-    """Who answers: "s3", "gs", "az" or "http"."""
+    """Who answers: "s3", "gs", "az", "http", or the "memory" of this process."""
     base: str
-    """The server, or the bucket: the beginning of the URL."""
+    """The server, or the bucket: the beginning of the URL, to which "/" and the key are added."""
     key: str
     """The object in it, without a "/" at either end."""
 
@@ -67,16 +71,22 @@ def split(url: str) -> Address:
     Address(kind='s3', base='s3://bucket', key='raw/a b.tif')
     >>> split("https://example.org:8080/raw/a%20b.tif")
     Address(kind='http', base='https://example.org:8080', key='raw/a b.tif')
+    >>> split("memory://raw/a.tif")
+    Address(kind='memory', base='memory:/', key='raw/a.tif')
     """
     scheme, _, rest = url.partition("://")
     kind = KINDS.get(scheme.lower())
     if kind is None:
         raise ValueError(
-            f"{scheme}:// is not read: give a URL that begins with s3, gs, az, https or file"
+            f"{scheme}:// is not read: a URL begins with s3, gs, az, https, file or memory"
         )
+    if kind == "memory":
+        rest = rest.strip("/")
     server, _, key = rest.partition("/")
     if not server:
-        raise ValueError(f"{url} names no {'server' if kind == 'http' else 'bucket'}")
+        raise ValueError(f"{url} names no {_OUTSIDE.get(kind, 'bucket')}")
+    if kind == "memory":
+        return Address(kind, f"{scheme}:/", rest)
     if kind == "http":
         if "@" in server:
             raise ValueError("a URL with a password in it is not read: give storage_options=")

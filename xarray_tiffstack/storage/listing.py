@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from xarray_tiffstack.storage.access import Access, access_of
 from xarray_tiffstack.storage.address import split
-from xarray_tiffstack.storage.remote import naming, noticed, stat, together
+from xarray_tiffstack.storage.remote import gone, naming, noticed, stat, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,11 +97,9 @@ def _listed(root: str, folder: str, access: Access) -> tuple[Sequence[str], Sequ
     """Folders and objects in one folder."""
     url = f"{root}/{folder}"
     store, key = access.store(url)
-    import obstore
-
     try:
         with naming(url):
-            found = obstore.list_with_delimiter(store, key or None)
+            found = store.list_with_delimiter(key or None)
     except OSError as error:
         if split(root).kind == "http" and not isinstance(error, PermissionError):
             raise OSError(
@@ -140,6 +138,8 @@ def listed(paths: Sequence[str]) -> list[tuple[int, str] | None]:
     if len(paths) > _FEW and split(paths[0]).kind != "http":
         found, every = _flat(os.path.commonprefix(list(paths)), access, len(paths))  # noqa: RUF071
         if every:
+            for path in set(paths).difference(found):
+                gone(path, access)
             return [found.get(path) for path in paths]
     rest = [path for path in paths if path not in found]
     states = together(lambda path: _stat(path, access), rest)
@@ -152,11 +152,9 @@ def _flat(start: str, access: Access, wanted: int) -> tuple[dict[str, tuple[int,
     found: dict[str, tuple[int, str]] = {}
     root = start.rpartition("/")[0]
     store, key = access.store(root)
-    import obstore
-
     base = split(root).base
     with naming(root):
-        for objects in obstore.list(store, key or None, chunk_size=1000):
+        for objects in store.list(key or None, chunk_size=1000):
             for each in objects:
                 url = f"{base}/{each['path']}"
                 found[url] = noticed(url, access, each)
@@ -185,7 +183,5 @@ def texts_in(root: str, glob: str) -> list[str]:
 
 def _text(url: str, access: Access) -> str:
     store, key = access.store(url)
-    import obstore
-
     with naming(url):
-        return bytes(obstore.get(store, key).bytes()).decode("utf-8", "replace")
+        return bytes(store.get(key).bytes()).decode("utf-8", "replace")

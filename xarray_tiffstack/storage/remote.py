@@ -114,8 +114,7 @@ class Remote:
 
     def drop(self) -> None:
         """Forget the state, so that it is asked for anew."""
-        with _lock:
-            _known.pop((self.url, self.access.identity), None)
+        gone(self.url, self.access)
 
     def forget(self) -> None:
         """Keep no bytes but the first."""
@@ -143,8 +142,7 @@ class Remote:
 
     def get(self, start: int, stop: int) -> bytes:
         """Bytes of a range, by one request; fewer where the object ends."""
-        import obstore
-        import obstore.exceptions
+        from obstore import exceptions
 
         options: Any = {"range": (start, stop)}
         if self.tag and not self.tag.startswith("W/"):
@@ -154,10 +152,10 @@ class Remote:
             if attempt:
                 time.sleep(_PAUSE * 2 ** (attempt - 1))
             with _gate, naming(self.url):
-                result = obstore.get(self.store, self.key, options=options)
+                result = self.store.get(self.key, options=options)
                 try:
                     data = bytes(result.bytes())
-                except obstore.exceptions.GenericError:
+                except exceptions.GenericError:
                     # Of an object with an ETag obstore asked for the rest already.
                     if self.tag or attempt == _ATTEMPTS - 1:
                         raise
@@ -268,10 +266,12 @@ def stat(url: str, access: Access) -> tuple[int, str]:
         There is none, or the server does not say.
     """
     store, key = access.store(url)
-    import obstore
-
-    with _gate, naming(url):
-        meta = obstore.head(store, key)
+    try:
+        with _gate, naming(url):
+            meta = store.head(key)
+    except FileNotFoundError:
+        gone(url, access)
+        raise
     return noticed(url, access, meta)
 
 
@@ -286,6 +286,12 @@ def noticed(url: str, access: Access, meta: ObjectMeta) -> tuple[int, str]:
         if known is not None and known.state != state:
             del _known[url, access.identity]
     return state
+
+
+def gone(url: str, access: Access) -> None:
+    """Forget an object that is there no more."""
+    with _lock:
+        _known.pop((url, access.identity), None)
 
 
 def _bare(tag: str) -> str:
