@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import zarr
 
 from xarray_tiffstack.back.folder import list_folder, read_span, sha256_of
-from xarray_tiffstack.back.records import Entry, Record, entire, write_entry
+from xarray_tiffstack.back.records import Entries, Entry, Record, entire
 from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr.keeping import OTHERS, SLOTS
 from xarray_tiffstack.ome_zarr.results import Kept
@@ -72,7 +71,7 @@ class Keeping:
     most: int = 0
     """Bytes of all that is kept, at most."""
     _done: set[str] = field(default_factory=set, repr=False)  # paths of what this process kept
-    _arrays: dict[str, Any] = field(default_factory=dict, repr=False)
+    _entries: dict[str, Entries] = field(default_factory=dict, repr=False)
 
     # -- before anything is written ---------------------------------------------------------
 
@@ -193,7 +192,7 @@ class Keeping:
         starts |= plan.images[block.image].at
         if block.step or any(starts.get(d, 0) for d in self.files.inner):
             return
-        array = self._array(target, SLOTS)
+        entries = self._of(target, SLOTS)
         for slot in plan.slots_of(block):
             path = self._path(plan, slot)
             if not os.path.isfile(path):
@@ -202,7 +201,7 @@ class Keeping:
             if record is None and os.stat(path).st_size > WHOLE and not self.whole:
                 self.left[path] = _NOT_BACK
             else:
-                self._write(array, slot, path, record or self._entire(path))
+                self._write(entries, slot, path, record or self._entire(path))
 
     def _record(self, plan: Plan, slot: Slot) -> Record | None:
         """Make the entry of a file whose pixels are stored; None if they give nothing back."""
@@ -244,13 +243,13 @@ class Keeping:
         found = entire(about.st_size)
         return Record(below(self.source, path), about.st_mtime_ns, sha256_of(path), found)
 
-    def _array(self, target: Target, path: str) -> Any:
+    def _of(self, target: Target, path: str) -> Entries:
         """Open the array of some entries, once."""
-        if path not in self._arrays:
-            self._arrays[path] = zarr.open_array(target, path=path, mode="r+")
-        return self._arrays[path]
+        if path not in self._entries:
+            self._entries[path] = Entries(target, path)
+        return self._entries[path]
 
-    def _write(self, array: Any, index: tuple[int, ...], path: str, record: Record) -> None:
+    def _write(self, entries: Entries, index: tuple[int, ...], path: str, record: Record) -> None:
         """Write an entry."""
 
         def parts() -> Iterator[bytes]:
@@ -258,7 +257,7 @@ class Keeping:
             for start, stop in record.anatomy.gaps():
                 yield from read_span(path, start, stop)
 
-        write_entry(array, index, parts())
+        entries.write(index, parts())
         self._done.add(path)
 
     def keep_others(self, target: Target, plan: Plan) -> None:
@@ -268,7 +267,7 @@ class Keeping:
             try:
                 if index >= room:
                     raise OSError("it came since the conversion began")
-                self._write(self._array(target, OTHERS), (index,), path, self._entire(path))
+                self._write(self._of(target, OTHERS), (index,), path, self._entire(path))
             except OSError as error:
                 self.left[path] = str(error)
 
@@ -282,7 +281,7 @@ class Keeping:
         for path, (where, index) in wanted.items():
             if path in self._done or path in left or not os.path.isfile(path):
                 continue
-            if not Entry(self._array(target, where), index).is_there():
+            if not Entry(self._of(target, where), index).is_there():
                 left[path] = _NOT_BACK if where == SLOTS else "it could not be read"
         held = {path for path in wanted if path not in left and os.path.isfile(path)}
         return Kept(len(held), len(held & set(self.others)), self._lines(left))

@@ -12,14 +12,17 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import zarr
 
+from xarray_tiffstack.ome_zarr.levels import Memory
+from xarray_tiffstack.ome_zarr.pixels import open_pixels
 from xarray_tiffstack.tiff.anatomy import PIECE, RUN, Anatomy
 from xarray_tiffstack.tiff.encoding import VERSION, Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    import zarr
+    from xarray_tiffstack.ome_zarr.pixels import Target
 
 _LENGTH = Struct("<4sI")
 _MARK = b"TIF1"  # with which a record begins; the number is of this form of it
@@ -97,11 +100,71 @@ def _differences(table: np.ndarray) -> bytes:
     return np.diff(table, axis=0, prepend=0).T.astype("<i8").tobytes()
 
 
+class Entries:
+    """All entries of one kind in a store.
+
+    Parameters
+    ----------
+    target
+        The store.
+    path
+        Of their array in it.
+    """
+
+    def __init__(self, target: Target, path: str) -> None:
+        self.target, self.path = target, path
+        array: Any = zarr.open_array(target, path=path, mode="r")
+        *shape, self.room = array.shape
+        self.shape, self.chunk = tuple(shape), int(array.chunks[-1])
+        driver = "zarr3" if array.metadata.zarr_format == 3 else "zarr"
+        # Pixels that are read meanwhile stay in the memory that they share.
+        self.objects = open_pixels(target, path, driver, memory=Memory())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes as a name."""
+        return Entries, (self.target, self.path)
+
+    def read(self, index: tuple[int, ...], number: int) -> bytes:
+        """Bytes of one object of an entry."""
+        return np.asarray(self.objects[self._region(index, number)]).tobytes()
+
+    def write(self, index: tuple[int, ...], parts: Iterable[bytes]) -> None:
+        """Write an entry, object by object.
+
+        Raises
+        ------
+        OSError
+            It has no room for them.
+        """
+        number, rest = 0, bytearray()
+        for part in parts:
+            rest += part
+            while len(rest) >= self.chunk:
+                self._put(index, number, rest[: self.chunk])
+                number += 1
+                del rest[: self.chunk]
+        if rest:
+            self._put(index, number, rest + bytes(self.chunk - len(rest)))
+
+    def _put(self, index: tuple[int, ...], number: int, data: bytearray) -> None:
+        if (number + 1) * self.chunk > self.room:
+            raise OSError(
+                f"entry {index} of {self.path} needs more than {self.room} bytes: did its file "
+                "change since the conversion began?"
+            )
+        row = np.frombuffer(data, np.uint8)
+        self.objects[self._region(index, number)] = row.reshape(*[1] * len(index), -1)
+
+    def _region(self, index: tuple[int, ...], number: int) -> tuple[slice, ...]:
+        at = number * self.chunk
+        return *(slice(i, i + 1) for i in index), slice(at, at + self.chunk)
+
+
 class Entry:
     """Bytes of one entry of a store, read as they are needed."""
 
-    def __init__(self, array: zarr.Array[Any], index: tuple[int, ...]) -> None:
-        self.array, self.index, self.chunk = array, index, int(array.chunks[-1])
+    def __init__(self, entries: Entries, index: tuple[int, ...]) -> None:
+        self.entries, self.index, self.chunk = entries, index, entries.chunk
         self._number, self._piece = -1, b""
 
     def read(self, start: int, stop: int) -> bytes:
@@ -109,10 +172,7 @@ class Entry:
         parts = []
         for number in range(start // self.chunk, -(-stop // self.chunk)):
             if number != self._number:
-                at = number * self.chunk
-                where: Any = (*self.index, slice(at, at + self.chunk))
-                piece: Any = self.array[where]
-                self._number, self._piece = number, np.asarray(piece).tobytes()
+                self._number, self._piece = number, self.entries.read(self.index, number)
             begin = number * self.chunk
             parts.append(self._piece[max(start - begin, 0) : stop - begin])
         return b"".join(parts)
@@ -138,7 +198,7 @@ class Entry:
             return None
         if mark != _MARK:
             raise ValueError(
-                f"entry {self.index} of {self.array.path} is damaged, or of a later version"
+                f"entry {self.index} of {self.entries.path} is damaged, or of a later version"
             )
         end = _LENGTH.size + length
         said = json.loads(self.read(_LENGTH.size, end))
@@ -156,26 +216,3 @@ class Entry:
             said["path"], said["mtime"], said["sha256"], anatomy, tuple(said["groups"]), said["at"],
             tuple(said["dims"]), tuple(said["shape"]), said["dtype"], said["made_by"],
         ), end  # fmt: skip
-
-
-def write_entry(array: zarr.Array[Any], index: tuple[int, ...], parts: Iterable[bytes]) -> None:
-    """Write an entry, object by object."""
-    size, at, rest = int(array.chunks[-1]), 0, bytearray()
-    for part in parts:
-        rest += part
-        while len(rest) >= size:
-            _put(array, index, at, rest[:size])
-            at += size
-            del rest[:size]
-    if rest:
-        _put(array, index, at, rest + bytes(size - len(rest)))
-
-
-def _put(array: zarr.Array[Any], index: tuple[int, ...], at: int, data: bytearray) -> None:
-    if at + len(data) > array.shape[-1]:
-        raise OSError(
-            f"entry {index} of {array.path} needs more than {array.shape[-1]} bytes: did its file "
-            "change since the conversion began?"
-        )
-    where: Any = (*index, slice(at, at + len(data)))
-    array[where] = np.frombuffer(data, np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import xarray as xr
 import zarr
 
 from xarray_tiffstack.back.rebuild import Slabs, rebuilt
-from xarray_tiffstack.back.records import Entry
+from xarray_tiffstack.back.records import Entries, Entry
 from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.keeping import OTHERS, SLOTS
@@ -22,11 +23,14 @@ from xarray_tiffstack.ome_zarr.pixels import open_pixels
 from xarray_tiffstack.source import below
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from zarr.abc.store import Store as ZarrStore
 
     from xarray_tiffstack.back.records import Record
+    from xarray_tiffstack.ome_zarr.pixels import Pixels
+
+REQUESTS = 16  # entries that are asked for at once: those of a store at a URL take long to come
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,8 @@ class Stored:
             )
         self.driver = "zarr3" if zarr_format(notes["settings"]["ngff_version"]) == 3 else "zarr"
         self.root = zarr.open_group(self.target, mode="r", use_consolidated=False)
+        self._open: dict[str, Pixels] = {}
+        self._cut: dict[str, tuple[Sequence[str], Sequence[int]]] = {}
 
     @cached_property
     def groups(self) -> list[str]:
@@ -100,11 +106,22 @@ class Stored:
     def slabs(self, record: Record) -> Slabs:
         """Pixels of a file."""
         paths = [f"{group}/image" for group in record.groups]
-        array: Any = self.root[paths[0]]
-        names = array.metadata.dimension_names if self.driver == "zarr3" else None
-        names = names or array.attrs["_ARRAY_DIMENSIONS"]
-        images = [open_pixels(self.target, path, self.driver) for path in paths]
-        return Slabs(images, names, array.shards or array.chunks, record)
+        return Slabs([self._image(path) for path in paths], *self._axes(paths[0]), record)
+
+    def _image(self, path: str) -> Pixels:
+        """Open an array of pixels, once."""
+        if path not in self._open:
+            self._open[path] = open_pixels(self.target, path, self.driver)
+        return self._open[path]
+
+    def _axes(self, path: str) -> tuple[Sequence[str], Sequence[int]]:
+        """Names of the axes of an array of pixels, and the extent of its objects along each."""
+        if path not in self._cut:
+            array: Any = self.root[path]
+            names = array.metadata.dimension_names if self.driver == "zarr3" else None
+            names = names or array.attrs["_ARRAY_DIMENSIONS"]
+            self._cut[path] = names, array.shards or array.chunks
+        return self._cut[path]
 
     def files(self, selection: Mapping[str, Any] | None = None) -> list[StoredFile]:
         """Files of the store, or those that a selection of labels names.
@@ -120,15 +137,20 @@ class Stored:
         for path in (SLOTS, OTHERS):
             if path not in self.root:
                 continue
-            array: Any = self.root[path]
-            for index in np.ndindex(array.shape[:-1]):
+            entries = Entries(self.target, path)
+
+            def one(index: tuple[int, ...], entries: Entries = entries) -> StoredFile | str | None:
                 try:
-                    file = self._file(Entry(array, index))
+                    return self._file(Entry(entries, index))
                 except Exception as error:  # a damaged object can raise anything
-                    damaged.append(f"{path}, entry {index}: {error}")
-                    continue
-                if file is not None:
-                    found.setdefault(file.path, file)
+                    return f"{entries.path}, entry {index}: {error}"
+
+            with ThreadPoolExecutor(REQUESTS) as pool:
+                for file in pool.map(one, np.ndindex(entries.shape)):
+                    if isinstance(file, str):
+                        damaged.append(file)
+                    elif file is not None:
+                        found.setdefault(file.path, file)
         if damaged:
             raise ValueError(
                 f"{self.name}: what was kept of {counted(len(damaged), 'file')} is damaged:\n"

@@ -66,7 +66,12 @@ class Arrays:
 
 
 def open_pixels(
-    target: Target, path: str, driver: str, engine: str = "auto", workers: int | None = None
+    target: Target,
+    path: str,
+    driver: str,
+    engine: str = "auto",
+    workers: int | None = None,
+    memory: Memory | None = None,
 ) -> Pixels:
     """Open an array with tensorstore where that can, or with zarr.
 
@@ -82,9 +87,12 @@ def open_pixels(
         ``"zarr"`` leaves tensorstore aside.
     workers
         Threads that compress; by default one a processor.
+    memory
+        What is read is in it until the same thread reads again; by default that of all arrays.
     """
     store = _kvstore(target, path) if engine != "zarr" else None
-    return (_tensorstore(store, driver, workers) if store else None) or _zarr(target, path)
+    found = _tensorstore(store, driver, workers, memory or _read) if store else None
+    return found or _zarr(target, path)
 
 
 def _kvstore(target: Target, path: str) -> dict[str, Any] | None:
@@ -113,7 +121,9 @@ def _context(workers: int | None) -> Any:
     return tensorstore.Context({"data_copy_concurrency": {"limit": workers or "shared"}})
 
 
-def _tensorstore(store: dict[str, Any], driver: str, workers: int | None) -> Pixels | None:
+def _tensorstore(
+    store: dict[str, Any], driver: str, workers: int | None, memory: Memory
+) -> Pixels | None:
     """Open an array with tensorstore; None where it knows not its codec, or not the way there."""
     import tensorstore
 
@@ -122,21 +132,21 @@ def _tensorstore(store: dict[str, Any], driver: str, workers: int | None) -> Pix
         array = tensorstore.open(spec, open=True, context=_context(workers)).result()
     except (ValueError, NotImplementedError, RuntimeError, OSError):
         return None
-    return _Tensorstore(array) if driver == "zarr3" else _TensorstoreZarr2(array)
+    return (_Tensorstore if driver == "zarr3" else _TensorstoreZarr2)(array, memory)
 
 
 _read = Memory()  # half the processor time of memory that is new
 
 
 class _Tensorstore:
-    def __init__(self, array: Any) -> None:
-        self.array = array
+    def __init__(self, array: Any, memory: Memory) -> None:
+        self.array, self.memory = array, memory
 
     def __getitem__(self, region: Slices) -> np.ndarray:
         import tensorstore
 
         shape = [along.stop - along.start for along in region]
-        pixels = _read.array(shape, self.array.dtype.numpy_dtype)
+        pixels = self.memory.array(shape, self.array.dtype.numpy_dtype)
         tensorstore.array(pixels).write(self.array[region]).result()
         return pixels
 
