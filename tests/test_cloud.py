@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import xarray as xr
+from cloud import objects, serving
 from conftest import ONE_FILE_A_BLOCK, pixels, to_ome_zarr, write, write_acquisition
 from proxy import Proxy
 from test_convert import begun, dataset
@@ -29,7 +28,6 @@ from xarray_tiffstack.ome_zarr.settings import Options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent))
 # Of packages that are imported here: they warn about their own.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -66,47 +64,8 @@ class Requests:
 @pytest.fixture(scope="module")
 def bucket(log: Path) -> Iterator[str]:
     """Address of an empty bucket, which the environment leads to."""
-    s3fs = pytest.importorskip("s3fs")
-    if MOTO is None:
-        pytest.skip("moto_server is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    about = {
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": endpoint,
-    }
-    command = [MOTO, "-H", "127.0.0.1", "-p", str(port)]
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        log.open("w") as told,
-        subprocess.Popen(command, stderr=told) as server,
-    ):
-        try:
-            for name, value in about.items():
-                patch.setenv(name, value)
-            wait_for(port)
-            s3fs.S3FileSystem.clear_instance_cache()  # of another server, in tests before
-            s3fs.S3FileSystem(endpoint_url=endpoint, key="a", secret="b").mkdir("bucket")
-            yield "s3://bucket"
-        finally:
-            server.terminate()
-
-
-def wait_for(port: int) -> None:
-    """Wait until a server answers."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < deadline, "moto_server did not begin"
-            time.sleep(0.1)
-        else:
-            return
+    with serving(log) as address:
+        yield address
 
 
 @pytest.mark.parametrize("engine", ["auto", "zarr"])
@@ -203,17 +162,6 @@ def test_questions_do_not_grow_with_the_number_of_chunks(tmp_path, requests):
         assert kinds.pop("PUT") <= written + 3
         asked.append(sum(kinds.values()))
     assert asked[0] == asked[1] < 40
-
-
-def objects(prefix: str, *, names: bool = False) -> dict[str, bytes]:
-    """Objects in the bucket, by their keys below a prefix."""
-    import s3fs
-
-    cloud = s3fs.S3FileSystem(endpoint_url=os.environ["AWS_ENDPOINT_URL"], key="a", secret="b")
-    cloud.invalidate_cache()
-    found = cloud.find(f"bucket/{prefix}")
-    start = f"bucket/{prefix}/"
-    return {path.removeprefix(start): b"" if names else cloud.cat(path) for path in found}
 
 
 def test_a_collection_in_the_cloud(tmp_path, bucket):

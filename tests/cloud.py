@@ -1,0 +1,77 @@
+"""An S3 server on this machine, which moto brings, with an empty bucket."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent))
+
+
+@contextmanager
+def serving(log: Path) -> Iterator[str]:
+    """Address of the bucket, which the environment leads to; the server tells of each request."""
+    s3fs = pytest.importorskip("s3fs")
+    if MOTO is None:
+        pytest.skip("moto_server is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    about = {
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+    }
+    command = [MOTO, "-H", "127.0.0.1", "-p", str(port)]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        log.open("w") as told,
+        subprocess.Popen(command, stderr=told) as server,
+    ):
+        try:
+            for name, value in about.items():
+                patch.setenv(name, value)
+            wait_for(port)
+            s3fs.S3FileSystem.clear_instance_cache()  # of another server, in tests before
+            s3fs.S3FileSystem(endpoint_url=endpoint, key="a", secret="b").mkdir("bucket")
+            yield "s3://bucket"
+        finally:
+            server.terminate()
+
+
+def wait_for(port: int) -> None:
+    """Wait until a server answers."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < deadline, "moto_server did not begin"
+            time.sleep(0.1)
+        else:
+            return
+
+
+def objects(prefix: str, *, names: bool = False) -> dict[str, bytes]:
+    """Objects in the bucket, by their keys below a prefix."""
+    import s3fs
+
+    cloud = s3fs.S3FileSystem(endpoint_url=os.environ["AWS_ENDPOINT_URL"], key="a", secret="b")
+    cloud.invalidate_cache()
+    found = cloud.find(f"bucket/{prefix}")
+    start = f"bucket/{prefix}/"
+    return {path.removeprefix(start): b"" if names else cloud.cat(path) for path in found}
