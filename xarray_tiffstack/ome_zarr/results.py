@@ -214,7 +214,10 @@ class Summary:
         if self.verified is not None:
             lines.append(str(self.verified))
         if self.failed:
-            failed = [f"{failure.path}: {failure.error}" for failure in self.failed]
+            failed = [  # most errors name the file
+                each.error if each.path in each.error else f"{each.path}: {each.error}"
+                for each in self.failed
+            ]
             lines.append(f"files that could not be read, filled: {len(failed)}")
             lines.append(first_lines(failed))
         return "\n".join(lines)
