@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+import xarray as xr
 import yaozarrs
 import zarr
 
@@ -23,7 +24,6 @@ from xarray_tiffstack.ome_zarr.settings import Limits, Options
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import xarray as xr
     from zarr.abc.store import Store
 
     from xarray_tiffstack.ome_zarr import Summary
@@ -100,6 +100,20 @@ def _no_file_left_open() -> Iterator[None]:
         if target.lower().endswith((".tif", ".tiff")):
             left.append(target)
     assert not left
+
+
+def dataset(folder: Path, **options: Any) -> xr.Dataset:
+    """Open a folder."""
+    return xr.open_dataset(folder, engine="tiffstack", **options)
+
+
+def tree(store: Path) -> dict[str, bytes]:
+    """Every file of a store."""
+    return {
+        path.relative_to(store).as_posix(): path.read_bytes()
+        for path in sorted(store.rglob("*"))
+        if path.is_file()
+    }
 
 
 def to_ome_zarr(ds: xr.Dataset, store: Any, **options: Any) -> Summary:

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import xarray as xr
 from cloud import objects, serving
-from conftest import ONE_FILE_A_BLOCK, pixels, to_ome_zarr, write, write_acquisition
+from conftest import ONE_FILE_A_BLOCK, dataset, pixels, to_ome_zarr, write, write_acquisition
 from proxy import Proxy
-from test_convert import begun, dataset
+from test_convert import begun
 
 from xarray_tiffstack.ome_zarr import verify
 from xarray_tiffstack.ome_zarr.growth import Growth

@@ -18,9 +18,11 @@ import xarray as xr
 import zarr
 from conftest import (
     ONE_FILE_A_BLOCK,
+    dataset,
     pixels,
     reference_name,
     to_ome_zarr,
+    tree,
     write,
     write_acquisition,
 )
@@ -35,19 +37,6 @@ from xarray_tiffstack.ome_zarr.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-
-def dataset(folder: Path, **options: Any) -> xr.Dataset:
-    return xr.open_dataset(folder, engine="tiffstack", **options)
-
-
-def tree(store: Path) -> dict[str, bytes]:
-    """Every file of a store."""
-    return {
-        path.relative_to(store).as_posix(): path.read_bytes()
-        for path in sorted(store.rglob("*"))
-        if path.is_file()
-    }
 
 
 def names(paths: Iterable[str]) -> list[str]:

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from conftest import ONE_FILE_A_BLOCK, reference_name, to_ome_zarr, write
-from test_convert import by_file, dataset, names, state, tree
+from conftest import ONE_FILE_A_BLOCK, dataset, reference_name, to_ome_zarr, tree, write
+from test_convert import by_file, names, state
 
 from xarray_tiffstack.ome_zarr import task, verify
 from xarray_tiffstack.ome_zarr.lock import locked

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 import xarray as xr
 import zarr
-from conftest import pixels, to_ome_zarr, validate, write
+from conftest import dataset, pixels, to_ome_zarr, validate, write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSIONS = ("0.6", "0.5", "0.4")
-
-
-def dataset(folder: Path, **options: Any) -> xr.Dataset:
-    return xr.open_dataset(folder, engine="tiffstack", **options)
 
 
 def in_order(ds: xr.Dataset) -> xr.Dataset:

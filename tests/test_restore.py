@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
-import xarray as xr
 import zarr
 from conftest import (
     DATA,
     ONE_FILE_A_BLOCK,
     WAVELENGTHS,
+    dataset,
     pixels,
     reference_name,
     validate,
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import xarray as xr
 
-def dataset(folder: Path, **options: Any) -> xr.Dataset:
-    if any(folder.glob("cell_t*.tif")):
-        options.setdefault("pattern", "cell_t{t:d}.tif")
-    return xr.open_dataset(folder, engine="tiffstack", **options)
+
+def cells(folder: Path, **options: Any) -> xr.Dataset:
+    return dataset(folder, pattern="cell_t{t:d}.tif", **options)
 
 
 def save(ds: xr.Dataset, store: Path, **options: Any) -> Any:
@@ -95,7 +95,7 @@ def test_every_kind_of_file_comes_back(tmp_path: Path, kind: str, dtype: str) ->
     for t in range(2):
         options = {"photometric": "minisblack", **WRITTEN[kind]}
         tifffile.imwrite(raw / f"cell_t{t}.tif", stack(5, 33, 40, dtype=dtype) + t, **options)
-    summary = comes_back(dataset(raw, pages="z"), raw, tmp_path)
+    summary = comes_back(cells(raw, pages="z"), raw, tmp_path)
     kept = sum(p.stat().st_size for p in (tmp_path / "saved.ome.zarr/tiffstack/files").rglob("*"))
     assert summary.kept.files == 2
     assert kept < 9000  # of directories and their like, compressed, and metadata of the arrays
@@ -126,7 +126,7 @@ def test_colours_tiles_and_hyperstacks_come_back(
     for t in range(2):
         dtype = "uint8" if options.get("photometric") == "rgb" else "uint16"
         tifffile.imwrite(raw / f"cell_t{t}.tif", stack(*shape, dtype=dtype) + t, **options)
-    comes_back(dataset(raw), raw, tmp_path)
+    comes_back(cells(raw), raw, tmp_path)
 
 
 def test_levels_of_predictors_and_programs(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_levels_of_predictors_and_programs(tmp_path: Path) -> None:
             compression=codec, compressionargs={"level": level}, predictor=predictor,
             rowsperstrip=16,
         )  # fmt: skip
-    summary = comes_back(dataset(raw, pages="z"), raw, tmp_path)
+    summary = comes_back(cells(raw, pages="z"), raw, tmp_path)
     assert summary.kept.files == 18
 
 
@@ -162,7 +162,7 @@ def test_bytes_that_no_reader_looks_at_come_back(tmp_path: Path) -> None:
         data[link : link + 4] = struct.pack("<I", to)
     data[place : place + 4] = struct.pack("<I", first)  # of page 3: those of page 0
     (raw / "cell_t1.tif").write_bytes(data)
-    ds = dataset(raw)
+    ds = cells(raw)
     assert (ds.image.sel(t=1).isel(z=0).values == pixels(1)[2]).all()
     assert (ds.image.sel(t=1).isel(z=3).values == pixels(1)[0]).all()
     comes_back(ds, raw, tmp_path)
@@ -177,7 +177,7 @@ def test_long_texts_between_pages_come_back(tmp_path: Path) -> None:
             for z, plane in enumerate(stack(4, 30, 40)):
                 text = f"{z} " * 1_500_000
                 tif.write(plane, description=text, contiguous=False, metadata=None, photometric=1)
-    comes_back(dataset(raw, pages="z"), raw, tmp_path)
+    comes_back(cells(raw, pages="z"), raw, tmp_path)
     kept = tmp_path / "saved.ome.zarr/tiffstack/files/slots"
     assert len(list(kept.glob("c.0.*"))) > 1
 
@@ -190,7 +190,7 @@ def test_signs_of_zero_and_kinds_of_nan_come_back(tmp_path: Path) -> None:
     odd.view("uint32")[0] = 0x7FC01234  # a NaN with a message
     for t, values in enumerate((-zeros, zeros, odd)):
         tifffile.imwrite(raw / f"cell_t{t}.tif", values, photometric="minisblack", metadata=None)
-    comes_back(dataset(raw), raw, tmp_path)
+    comes_back(cells(raw), raw, tmp_path)
 
 
 def test_holes_broken_short_and_empty_files(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_small_files_that_cannot_be_encoded_again_are_kept(tmp_path: Path) -> No
     raw.mkdir()
     for t in range(3):
         write_odd(raw / f"cell_t{t}.tif", stack(2, 30, 40) + t)
-    comes_back(dataset(raw), raw, tmp_path)
+    comes_back(cells(raw), raw, tmp_path)
 
 
 def test_large_ones_are_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_large_ones_are_refused_before_anything_is_written(tmp_path: Path) -> No
     noise = np.random.default_rng(0).integers(0, 2**16, (3, 1000, 1000), "uint16")
     for t in range(7):
         write_odd(raw / f"cell_t{t}.tif", noise[t % 2 :])
-    ds = dataset(raw, validate="headers")
+    ds = cells(raw, validate="headers")
     with pytest.raises(ValueError, match=r"7 of 7 files.*\n.*cell_t0.*(\n.*){5}and 2 more") as info:
         save(ds, store)
     assert "keep_whole=True" in str(info.value)
@@ -298,7 +298,7 @@ def test_one_strip_that_no_encoder_makes_is_kept_as_it_is(tmp_path: Path) -> Non
             raw / f"cell_t{t}.tif", iter(planes), shape=values.shape, dtype=values.dtype,
             compression=8, rowsperstrip=30, photometric="minisblack", metadata=None,
         )  # fmt: skip
-    comes_back(dataset(raw), raw, tmp_path)
+    comes_back(cells(raw), raw, tmp_path)
 
 
 # --- stores ---------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_dimensions_of_a_file_that_are_no_axes_of_an_image(tmp_path: Path, dtype
             raw / f"cell_t{t}.tif", (stack(2, 3, 5, 12, 14) + t).astype(dtype),
             photometric="minisblack", byteorder=dtype[0],
         )  # fmt: skip
-    ds = dataset(raw)
+    ds = cells(raw)
     assert len(set(ds.image.dims) - {"t", "z", "y", "x"}) >= 1
     comes_back(ds, raw, tmp_path, chunks={"y": 5, "x": 14})
 

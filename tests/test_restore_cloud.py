@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cloud import objects, serving
-from conftest import ONE_FILE_A_BLOCK, reference_name, to_ome_zarr, write_acquisition
+from conftest import ONE_FILE_A_BLOCK, dataset, reference_name, to_ome_zarr, write_acquisition
 from proxy import Proxy
-from test_convert import dataset
 from test_restore import hashes
 
 from xarray_tiffstack import restore

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from conftest import ONE_FILE_A_BLOCK, pixels, reference_name, to_ome_zarr, write
-from test_convert import begun, by_file, dataset, disk, state, tree
+from conftest import ONE_FILE_A_BLOCK, dataset, pixels, reference_name, to_ome_zarr, tree, write
+from test_convert import begun, by_file, disk, state
 
 from xarray_tiffstack.ome_zarr import to_ome_zarr as convert_only
 from xarray_tiffstack.ome_zarr import verify

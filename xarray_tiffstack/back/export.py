@@ -129,10 +129,8 @@ def _check_place(target: Path, ds: xr.Dataset) -> None:
     """Refuse to write into the folder of the source, or into a store."""
     if any((folder / f).exists() for folder in (target, *target.parents) for f in place.METADATA):
         raise ValueError(f"{target} is in a Zarr store: write the files elsewhere")
-    source = str(ds.attrs.get("source", ""))
     paths: Any = ds["path"].values if "path" in ds.coords else None
-    if source and os.path.isdir(source):
-        place.check_source(target, source, paths)
+    place.check_source(target, str(ds.attrs.get("source", "")), paths)
 
 
 def _todo(
