@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import zarr
 
+from xarray_tiffstack.ome_zarr.pixels import arrived, open_pixels
 from xarray_tiffstack.ome_zarr.results import Failure
 
 if TYPE_CHECKING:
@@ -37,8 +39,10 @@ class Journal:
     def __init__(self, plan: Plan, target: Target, mode: Literal["r", "r+"]) -> None:
         self.plan = plan
         self._at = target, mode
+        self.driver = "zarr3" if plan.settings.ngff_version == "0.5" else "zarr"
+        form: Literal[2, 3] = 3 if self.driver == "zarr3" else 2  # else zarr asks for both
         self._arrays: list[Any] = [
-            zarr.open_array(target, path=path_of(step), mode=mode)
+            zarr.open_array(target, path=path_of(step), mode=mode, zarr_format=form)
             for step in range(len(plan.passes))
         ]
         self._noted = [np.full(array.shape, np.nan) for array in self._arrays]
@@ -78,8 +82,11 @@ class Journal:
         if failures:
             lines = [[slot, failure.path, failure.error] for slot, failure in failures.items()]
             self._reasons[block.entry] = json.dumps(lines)
-        self._arrays[block.step][block.entry] = entry
-        self._noted[block.step][block.entry] = entry
+        region = (*(slice(i, i + 1) for i in block.entry), slice(0, len(entry)))
+        noted = self._noted[block.step]
+        noted[block.entry] = entry
+        self._writers[block.step][region] = noted[region]
+        arrived()
 
     def forget(self, blocks: Sequence[Block]) -> None:
         """Have blocks be unfinished, as if they had never been written."""
@@ -114,6 +121,16 @@ class Journal:
     def reason(self, entry: tuple[int, ...]) -> str:
         """Text of a block of the first pass; empty where there is none."""
         return str(self._reasons[entry])
+
+    @cached_property
+    def _writers(self) -> list[Any]:
+        """Arrays of entries, in the cloud by tensorstore, whose requests cost less."""
+        target = self._at[0]
+        if isinstance(target, Path):
+            return self._arrays
+        return [
+            open_pixels(target, path_of(step), self.driver) for step in range(len(self._arrays))
+        ]
 
     @cached_property
     def _reasons(self) -> Any:

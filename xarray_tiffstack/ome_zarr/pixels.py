@@ -2,13 +2,15 @@
 
 tensorstore takes half the processor time of zarr, and writes the same bytes (the tests compare
 them). It is an optional package, it knows local folders, Amazon S3 and Google Cloud Storage, and
-not every codec; zarr does the rest. Either way what was written survives a power failure when the
-assignment returns.
+not every codec; zarr does the rest. Either way what was written to a disk survives a power failure
+when the assignment returns. What goes to the cloud may still be on its way then, see `arrived`.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+from collections import deque
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import product
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 Target: TypeAlias = "Path | str | Store"
 Slices: TypeAlias = tuple[slice, ...]
 
+ON_THEIR_WAY = 2  # writes of a thread to the cloud that it does not wait for
 PARTIAL = ("*.partial", "*.__lock")  # what a killed write of zarr, or of tensorstore, leaves
 
 
@@ -42,7 +45,10 @@ class Pixels(Protocol):
         """Read a region; what the same thread read before may be gone then."""
 
     def __setitem__(self, region: Slices, pixels: np.ndarray) -> None:
-        """Write a region that is made of entire stored objects, or reaches the end."""
+        """Write a region that is made of entire stored objects, or reaches the end.
+
+        In the cloud it may still be on its way: see `arrived`.
+        """
 
 
 class Arrays:
@@ -90,20 +96,21 @@ def open_pixels(
     memory
         What is read is in it until the same thread reads again; by default that of all arrays.
     """
-    store = _kvstore(target, path) if engine != "zarr" else None
+    store = kvstore_of(target, path) if engine != "zarr" else None
     found = _tensorstore(store, driver, workers, memory or _read) if store else None
     return found or _zarr(target, path)
 
 
-def _kvstore(target: Target, path: str) -> dict[str, Any] | None:
-    """Name a place as tensorstore does; None where it cannot."""
+def kvstore_of(target: Target, path: str) -> dict[str, Any] | None:
+    """Name a place in a store as tensorstore does; None where it cannot."""
     if find_spec("tensorstore") is None:
         return None
     if isinstance(target, Path):
         return {"driver": "file", "path": f"{(target / path).as_posix()}/"}
     scheme, _, rest = target.partition("://") if isinstance(target, str) else ("", "", "")
     bucket, _, prefix = rest.partition("/")
-    store = {"bucket": bucket, "path": f"{prefix.rstrip('/')}/{path}/".lstrip("/")}
+    inside = f"{prefix.strip('/')}/{path}".strip("/")
+    store = {"bucket": bucket, "path": f"{inside}/" if inside else ""}
     if scheme in ("gs", "gcs"):
         return {"driver": "gcs", **store}
     if scheme in ("s3", "s3a"):
@@ -132,15 +139,37 @@ def _tensorstore(
         array = tensorstore.open(spec, open=True, context=_context(workers)).result()
     except (ValueError, NotImplementedError, RuntimeError, OSError):
         return None
-    return (_Tensorstore if driver == "zarr3" else _TensorstoreZarr2)(array, memory)
+    make = _Tensorstore if driver == "zarr3" else _TensorstoreZarr2
+    return make(array, memory, far=store["driver"] != "file")
 
 
 _read = Memory()  # half the processor time of memory that is new
 
 
+class _Sent(threading.local):
+    """What a thread has sent to a store in the cloud, and not heard of yet."""
+
+    def __init__(self) -> None:
+        self.left: deque[Any] = deque()
+
+
+_sent = _Sent()
+
+
+def arrived() -> None:
+    """Wait until all that this thread wrote is in the store; raises what went wrong."""
+    try:
+        while _sent.left:
+            _sent.left.popleft().result()
+    finally:
+        _sent.left.clear()
+
+
 class _Tensorstore:
-    def __init__(self, array: Any, memory: Memory) -> None:
-        self.array, self.memory = array, memory
+    """An array; in the cloud a thread goes on while what it wrote is on its way."""
+
+    def __init__(self, array: Any, memory: Memory, *, far: bool) -> None:
+        self.array, self.memory, self.far = array, memory, far
 
     def __getitem__(self, region: Slices) -> np.ndarray:
         import tensorstore
@@ -151,14 +180,27 @@ class _Tensorstore:
         return pixels
 
     def __setitem__(self, region: Slices, pixels: np.ndarray) -> None:
-        self.array[region].write(pixels).result()
+        self._put([self.array[region].write(pixels)])
+
+    def _put(self, writes: Sequence[Any]) -> None:
+        """Have writes done, or on their way, with no more than a few of them at once."""
+        if not self.far:
+            for each in writes:
+                each.result()
+            return
+        for each in writes:
+            each.copy.result()  # the memory of the pixels is used again
+            each.commit.force()
+        _sent.left.extend(writes)
+        while len(_sent.left) > ON_THEIR_WAY:
+            _sent.left.popleft().result()
 
 
 class _TensorstoreZarr2(_Tensorstore):
     """Leaves out chunks of zeros, as zarr does; tensorstore only where a fill value is named."""
 
     def __setitem__(self, region: Slices, pixels: np.ndarray) -> None:
-        done = []
+        done, none = [], []
         for index, inside in met(region, self.array.chunk_layout.write_chunk.shape):
             part = np.ascontiguousarray(pixels[inside])
             if part.view(np.uint8).any():  # byte by byte: -0.0 is not 0
@@ -169,9 +211,10 @@ class _TensorstoreZarr2(_Tensorstore):
                 done.append(self.array[at].write(part))
             else:
                 key = "/".join(map(str, index))
-                done.append(self.array.kvstore.write(key, None))
-        for each in done:
+                none.append(self.array.kvstore.write(key, None))
+        for each in none:
             each.result()
+        self._put(done)
 
 
 def _zarr(target: Target, path: str) -> Pixels:

@@ -12,6 +12,7 @@ import imagecodecs
 import numpy as np
 
 from xarray_tiffstack.ome_zarr.levels import Coarser, Memory, halve
+from xarray_tiffstack.ome_zarr.pixels import arrived
 from xarray_tiffstack.ome_zarr.plan import length
 from xarray_tiffstack.ome_zarr.pool import RESUMES, run
 from xarray_tiffstack.ome_zarr.source import BrokenError
@@ -115,6 +116,9 @@ class Writer:
                 entry = self._transfer(block, broken)
             except BrokenError:
                 continue
+            finally:
+                with self._writing():
+                    arrived()
             if self.keeper is not None:
                 with self._writing():
                     self.keeper.keep(self.target, self.plan, block, broken)
