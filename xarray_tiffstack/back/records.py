@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 
 from xarray_tiffstack.ome_zarr.levels import Memory
-from xarray_tiffstack.ome_zarr.pixels import open_pixels
+from xarray_tiffstack.ome_zarr.pixels import arrived, open_pixels
 from xarray_tiffstack.tiff.anatomy import PIECE, RUN, Anatomy
 from xarray_tiffstack.tiff.encoding import VERSION, Encoder
 
@@ -145,6 +145,7 @@ class Entries:
                 del rest[: self.chunk]
         if rest:
             self._put(index, number, rest + bytes(self.chunk - len(rest)))
+        arrived()  # before the block is noted as finished
 
     def _put(self, index: tuple[int, ...], number: int, data: bytearray) -> None:
         if (number + 1) * self.chunk > self.room:
