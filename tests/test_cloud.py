@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,11 @@ from proxy import Proxy
 from test_convert import begun
 
 from xarray_tiffstack.ome_zarr import verify
+from xarray_tiffstack.ome_zarr.cloud import Cloud
+from xarray_tiffstack.ome_zarr.convert import convert
 from xarray_tiffstack.ome_zarr.growth import Growth
+from xarray_tiffstack.ome_zarr.lease import STALE
+from xarray_tiffstack.ome_zarr.lock import locked
 from xarray_tiffstack.ome_zarr.settings import Options
 
 if TYPE_CHECKING:
@@ -224,3 +230,98 @@ def test_two_parts_at_once(acquisition, bucket):
     to_ome_zarr(dataset(acquisition), f"{bucket}/alone.zarr")
     assert objects("parts.zarr") == objects("alone.zarr")
     assert verify(dataset(acquisition), store).ok
+
+
+# --- who may write ----------------------------------------------------------------------------
+
+
+def test_of_many_that_begin_at_once_one_begins(bucket):
+    place = Cloud(f"{bucket}/once")
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda i: place.create_once("x", b"%d" % i), range(8)))
+    assert made.count(True) == 1
+    assert place.read(["x"]) == {"x": b"%d" % made.index(True)}
+
+
+def start(acquisition: Path, store: str, *words: str) -> subprocess.Popen[str]:
+    """Convert in another process, slowly enough to be met."""
+    code = (
+        "import sys, time; from xarray_tiffstack import cli; from xarray_tiffstack.ome_zarr "
+        "import writer\n"
+        "transfer = writer.Writer._transfer\n"
+        "def slowly(*args): time.sleep(0.5); return transfer(*args)\n"
+        "writer.Writer._transfer = slowly\n"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, "convert", str(acquisition), store]
+    return subprocess.Popen([*command, "--quiet", "--workers", "1", *words], text=True)
+
+
+def note_of(store: str) -> dict[str, Any]:
+    """The note beside a store; empty where there is none."""
+    folder, _, name = store.rpartition("/")
+    key = f".{name}.lock"
+    return json.loads(Cloud(folder).read([key]).get(key, b"{}"))
+
+
+def test_a_second_conversion_is_refused_until_the_first_is_dead(acquisition, bucket):
+    ds, store = dataset(acquisition), f"{bucket}/two.zarr"
+    with start(acquisition, store) as first:
+        while not note_of(store):
+            time.sleep(0.05)
+        with pytest.raises(BlockingIOError, match=rf"two.zarr \(process {first.pid} on"):
+            to_ome_zarr(ds, store)
+        with pytest.raises(BlockingIOError, match="another conversion writes to"):
+            to_ome_zarr(ds, store, part="1/2")
+        first.kill()
+    assert note_of(store)["process"] == first.pid
+    to_ome_zarr(ds, store)  # of this machine: it is seen that the process is dead
+    assert note_of(store) == {}
+    to_ome_zarr(ds, f"{bucket}/one.zarr")
+    assert objects("two.zarr") == objects("one.zarr")
+
+
+def test_what_is_not_renewed_is_taken_over(acquisition, bucket):
+    store, key = f"{bucket}/stale.zarr", ".stale.zarr.lock"
+    about = {"process": 1, "host": "another", "token": "x", "parts": False, "shared": False}
+
+    def left(seconds: float) -> None:
+        note = {**about, "renewed": time.time() - seconds}
+        Cloud(bucket).write([(key, json.dumps(note).encode())])
+
+    left(STALE / 2)
+    with pytest.raises(BlockingIOError, match="process 1 on another, heard of 60 s ago"):
+        to_ome_zarr(dataset(acquisition), store)
+    assert objects("stale.zarr") == {}
+    left(STALE + 1)
+    to_ome_zarr(dataset(acquisition), store)
+    assert note_of(store) == {}
+
+
+def test_a_conversion_that_was_taken_over_says_so(acquisition, bucket, monkeypatch):
+    store = f"{bucket}/lost.zarr"
+    monkeypatch.setattr("xarray_tiffstack.ome_zarr.lease.BEAT", 0.05)
+    with pytest.raises(BlockingIOError, match="took over"), locked(store):  # noqa: PT012
+        before = note_of(store)
+        time.sleep(0.3)
+        assert note_of(store)["renewed"] > before["renewed"]
+        note = {**before, "token": "another"}
+        Cloud(bucket).write([(".lost.zarr.lock", json.dumps(note).encode())])
+        time.sleep(0.5)
+    assert note_of(store)["token"] == "another"
+    Cloud(bucket).delete([".lost.zarr.lock"])
+
+
+def test_whichever_part_comes_first_begins(acquisition, bucket):
+    ds, store = dataset(acquisition), f"{bucket}/any.zarr"
+    options: dict[str, Any] = {"levels": 2, "limits": ONE_FILE_A_BLOCK, "progress": False}
+    second = convert(ds, store, Options(levels=2), limits=ONE_FILE_A_BLOCK, part="2/3")
+    assert second.left
+    assert note_of(store)["shared"]
+    with pytest.raises(BlockingIOError, match=r"\(a part, process"):
+        to_ome_zarr(ds, store, **options)
+    parts = [start(acquisition, store, "--levels", "2", "--part", f"{n}/3") for n in (3, 1)]
+    assert [part.wait() for part in parts] == [0, 0]
+    convert(ds, store, Options(levels=2), limits=ONE_FILE_A_BLOCK, part="1/3")
+    assert note_of(store) == {}
+    assert verify(ds, store).ok

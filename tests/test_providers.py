@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ import xarray as xr
 from conftest import ONE_FILE_A_BLOCK, to_ome_zarr
 from test_convert import dataset
 from test_urls import opened, write_stack
+
+from xarray_tiffstack.ome_zarr.cloud import Cloud
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,3 +151,15 @@ def test_a_store_in_the_cloud(
     assert to_ome_zarr(ds, store, levels=2).written == 0
     to_ome_zarr(ds, store, levels=1, overwrite=True)
     assert ds.tiffstack.verify(store, progress=False).ok
+
+
+@pytest.mark.parametrize("provider", ["azure", "google"])
+def test_one_of_many_begins(request: pytest.FixtureRequest, provider: str) -> None:
+    request.getfixturevalue(provider)
+    place = Cloud(f"{SCHEMES[provider]}://bucket/once")
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda i: place.create_once("x", b"%d" % i), range(4)))
+    assert made.count(True) == 1
+    assert place.read(["x"]) == {"x": b"%d" % made.index(True)}
+    place.delete(["x"])
+    assert place.read(["x"]) == {}

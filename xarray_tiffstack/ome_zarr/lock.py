@@ -1,6 +1,7 @@
-"""Who may write to a local store: one conversion alone, or parts of one at the same time.
+"""Who may write to a store: one conversion alone, or parts of one at the same time.
 
-A lock on a file beside the store, which ends with its process. A conversion alone holds it for
+Of a local store that is a lock on a file beside it, which ends with its process; see `lease` for
+one in the cloud. A conversion alone holds it for
 itself. Parts share it; who of them finds nobody else holds it for itself until the store is begun.
 Parts need no lock among each other: it keeps others away, and it tells when nobody else is there,
 so that what killed processes left may be deleted.
@@ -17,9 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xarray_tiffstack.ome_zarr.lease import has_lease, leased
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from xarray_tiffstack.ome_zarr.lease import Lease
     from xarray_tiffstack.ome_zarr.pixels import Target
 
 PART = "a part, "  # how the text of a lock begins that a part holds
@@ -57,13 +61,13 @@ class Lock:
 
 
 @contextmanager
-def locked(target: Target, shared: bool = False) -> Iterator[Lock]:
-    """Keep other conversions away from a local store, while this one runs.
+def locked(target: Target, shared: bool = False) -> Iterator[Lock | Lease]:
+    """Keep other conversions away from a store, while this one runs.
 
     Parameters
     ----------
     target
-        The store; one in the cloud has no lock.
+        The store; one that zarr was given as an object has no lock.
     shared
         Whether this is a part, beside which others of the same conversion may write. If it is
         given the lock alone, it has to begin the store, and to share the lock then.
@@ -73,6 +77,10 @@ def locked(target: Target, shared: bool = False) -> Iterator[Lock]:
     BlockingIOError
         Another one is running.
     """
+    if has_lease(target):
+        with leased(str(target), shared, PATIENCE) as lease:
+            yield lease
+        return
     if not isinstance(target, Path):
         yield Lock(-1, alone=not shared, works=False)
         return

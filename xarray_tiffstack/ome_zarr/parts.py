@@ -22,6 +22,7 @@ from xarray_tiffstack.ome_zarr.place import RUN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from xarray_tiffstack.ome_zarr.lease import Lease
     from xarray_tiffstack.ome_zarr.lock import Lock
     from xarray_tiffstack.ome_zarr.plan import Block, Plan
     from xarray_tiffstack.ome_zarr.store import Store
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 # A part as the caller gives it: its number from 1 and how many there are, or "3/32".
 Given: TypeAlias = "tuple[int, int] | str"
 
+LOOK = 1.0  # seconds between looks at a store that part 1 begins
 FEW = 16  # blocks of others that the last part takes at once
-LOOK = 1.0  # seconds between looks at a store in the cloud that another part begins
 
 
 @dataclass(frozen=True)
@@ -95,24 +96,26 @@ def check_part(
 # --- writing ------------------------------------------------------------------------------------
 
 
-def begin(store: Store, part: Part, lock: Lock) -> list[Block]:
+def begin(store: Store, part: Part, lock: Lock | Lease) -> list[Block]:
     """Begin the store, or join who did; returns the blocks that are open, of all parts.
 
     A local store appears at once: of two that begin it the second one finds it, and joins. In the
-    cloud part 1 begins it, and the others wait.
+    cloud whoever holds the lock alone begins it, and shares the lock then; where there is none,
+    part 1 begins it, and the others wait.
     """
     store.part = part
-    try:
-        if lock.alone:
-            return store.begin(overwrite=False)
-        if isinstance(store.target, Path):
-            with suppress(OSError):  # another part was quicker
-                return store.begin(overwrite=False, join=True)
-        elif part.number > 1:
-            _wait_for_part_1(store)
-        return store.begin(overwrite=False, join=True)
-    finally:
-        lock.share()
+    todo = None
+    if lock.alone:
+        todo = store.begin(overwrite=False)
+    elif isinstance(store.target, Path):
+        with suppress(OSError):  # another part was quicker
+            todo = store.begin(overwrite=False, join=True)
+    elif not lock.works and part.number > 1:
+        _wait_for_part_1(store)
+    if todo is None:
+        todo = store.begin(overwrite=False, join=True)
+    lock.share()
+    return todo
 
 
 def _wait_for_part_1(store: Store) -> None:
@@ -120,8 +123,8 @@ def _wait_for_part_1(store: Store) -> None:
     while not store.is_begun():
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"{store.target} was not begun in {PATIENCE:.0f} s: part 1 begins a store in the "
-                "cloud; start it, then this one again"
+                f"{store.target} was not begun in {PATIENCE:.0f} s: part 1 begins a store that has "
+                "no URL; start it, then this one again"
             )
         time.sleep(LOOK)
 
@@ -195,7 +198,7 @@ def look_again(store: Store) -> None:
             os.unlink(mark)
 
 
-def finish(store: Store, left: Sequence[Block], lock: Lock) -> None:
+def finish(store: Store, left: Sequence[Block], lock: Lock | Lease) -> None:
     """Finish the store if nothing is left, and tidy it up if nobody else is there."""
     if not left:
         store.finish_joined()
