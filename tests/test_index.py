@@ -19,6 +19,7 @@ import zarr
 from conftest import DATA, SHAPE, pixels, write, write_acquisition
 from packaging.version import Version
 from test_truth import SETS, unpacked
+from test_viewers import CHROMIUM, HEADLESS, ZOOM, picture, show
 
 import xarray_tiffstack
 from xarray_tiffstack import check_index, follow_index, open_index, renew_index, tiff
@@ -581,6 +582,30 @@ def test_viewers_read_an_index_through_a_server(acquisition: Path, name: str) ->
         assert "multiscales" in got.attrs["ome"]
         shown = got["0/image"][...]
     np.testing.assert_array_equal(shown, ds.image.transpose("stack", "channel", "z", "y", "x"))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.filterwarnings("ignore")  # another package's
+def test_neuroglancer_shows_the_pixels_of_an_index(acquisition: Path, tmp_path: Path) -> None:
+    neuroglancer = pytest.importorskip("neuroglancer")
+    ds = opened(acquisition, voxel_size={"z": 1.0, "y": 1.0, "x": 1.0})
+    ds.tiffstack.to_virtual(index := acquisition.parent / "raw.icechunk")
+    with Server(open_store(index)) as server:
+        viewer = neuroglancer.Viewer()
+        command = [CHROMIUM, *HEADLESS, f"--user-data-dir={tmp_path / 'profile'}", str(viewer)]
+        browser = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            assert list(show(viewer, f"{server.url}/|zarr3:", 1).names) == ["stack", "z", "y", "x"]
+            size = (SHAPE[2] * ZOOM, SHAPE[1] * ZOOM)
+            for channel, stack, z in ((0, 0, 0), (1, 2, 1), (2, 4, 3)):
+                middle = [stack, z, (SHAPE[1] - 1) / 2, (SHAPE[2] - 1) / 2]
+                shown = picture(viewer, middle, channel, size)[::ZOOM, ::ZOOM]
+                np.testing.assert_array_equal(
+                    shown, ds.image.isel(channel=channel, stack=stack, z=z)
+                )
+        finally:
+            browser.terminate()
+            browser.wait()
 
 
 # --- a folder that grows --------------------------------------------------------------------
