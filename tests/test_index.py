@@ -347,7 +347,8 @@ def test_the_last_strip_of_compressed_pages_is_copied(tmp_path: Path) -> None:
         )
     ds = opened(tmp_path / "raw", pattern="cell_t{t:d}.tif", pages="z")
     found = ds.tiffstack.to_virtual(tmp_path / "raw.icechunk")
-    assert set(found.copied.values()) == {"strips that are shorter or longer than the others"}
+    assert all("last strips that are short (--irregular" in why for why in found.copied.values())
+    assert len(found.copied) == 2
     assert found.references == 2 * 2 * 2
     got = level(tmp_path / "raw.icechunk").image
     np.testing.assert_array_equal(got, ds.image)

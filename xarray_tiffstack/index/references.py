@@ -344,7 +344,7 @@ def _reason(found: list[Ranges], storage: Storage) -> str:
             return each.storage
         if each.storage != storage:
             return _difference(each.storage, storage)
-    return "strips that are shorter or longer than the others"
+    return "last strips that are short (--irregular refers to them), or strips of a false length"
 
 
 def _difference(own: Storage, most: Storage) -> str:
