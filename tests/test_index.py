@@ -393,6 +393,29 @@ def test_chunks_that_fit_stay_regular(acquisition: Path) -> None:
     np.testing.assert_array_equal(level(index).image.transpose(*ds.image.dims), ds.image)
 
 
+@pytest.mark.parametrize("fill_value", [0, 7])
+def test_tiles_that_are_not_stored_are_zero(tmp_path: Path, fill_value: int) -> None:
+    for t in range(2):
+        path = write(
+            tmp_path / "raw" / f"cell_t{2 * t}.tif", t + 1, (32, 48), tile=(16, 16),
+            compression="zlib",
+        )  # fmt: skip
+        with tifffile.TiffFile(path) as file:
+            tags = [file.pages[0].tags[name] for name in ("TileOffsets", "TileByteCounts")]
+        data = bytearray(path.read_bytes())
+        for tag in tags:  # the first tile
+            size = {3: 2, 4: 4}[tag.dtype]
+            data[tag.valueoffset : tag.valueoffset + size] = bytes(size)
+        path.write_bytes(data)
+    write(tmp_path / "raw" / "cell_t1.tif", 9, (32, 48), tile=(16, 16), compression="zlib")
+    ds = opened(tmp_path / "raw", pattern="cell_t{t:d}.tif", fill_value=fill_value)
+    found = ds.tiffstack.to_virtual(tmp_path / "raw.icechunk")
+    assert (found.references, len(found.copied)) == (2 * 5 + 6, 2 if fill_value else 0)
+    got = level(tmp_path / "raw.icechunk")
+    assert (got.image.sel(t=0)[:16, :16] == 0).all()
+    np.testing.assert_array_equal(got.image, ds.image)
+
+
 def test_what_no_codec_reads_is_refused(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     for t in range(7):

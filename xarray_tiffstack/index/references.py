@@ -322,6 +322,11 @@ def _numbered(
         files[k]: _reason(found[k], storage)
         for k in np.unique(which[(offsets == DECODE) & (which != NO_FILE)]).tolist()
     }
+    if reads.grid.fill_value != 0:  # Zarr would read that where a file says that pixels are 0
+        unsaid = (offsets == ABSENT) & (which != NO_FILE)
+        offsets = np.where(unsaid, DECODE, offsets)
+        why = "pixels that are 0 and not stored, which Zarr takes for fill_value"
+        decoded |= {files[k]: why for k in np.unique(which[unsaid]).tolist()}
     across = layout.axes.index("x") if "x" in layout.axes else len(layout.axes) - 1
     return References(
         storage=storage,
