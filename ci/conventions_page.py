@@ -18,13 +18,13 @@ INTRODUCTION = """\
 Files that are named as below need no pattern. `xr.open_dataset(folder, engine="tiffstack")`
 compares the names in the folder with every convention and takes the one that gives a meaning to the
 most characters of the names, if it explains more than half of them. To ask for one, give its name:
-`pattern="aollsm"`. The patterns are explained in [patterns.md](patterns.md).
+`pattern="aollsm"`. The patterns are explained in [Patterns](patterns.md).
 
-A convention gives way where the names say more than it knows: where it leaves names out that can
-be read together with the others, and, if it says little (`weak` below), where more changes in the
-names than it has tokens for. Files that were made of others in the folder (`_MIP_z`, `decon/`,
-`masks/`) are set aside first. Names that follow none of these are read [by their own
-words](#names-of-your-own).
+Names may say more than a convention knows. Then they are read [by their own
+words](#names-of-your-own), as names are that follow no convention. This happens in two cases: the
+convention explains only some of the names, and all of them can be read in one way; or it says
+little (`weak` below), and more parts of the names change than it has tokens for. Files that were
+made of others in the folder (`_MIP_z`, `decon/`, `masks/`) are left out before.
 
 | name | microscope or program | dimensions |
 |---|---|---|

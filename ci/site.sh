@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 make_venv .venv-site "${PYTHON:-python3}" --group site
 rm -rf build/site-pages
 mkdir -p build/site-pages
-cp -r README.md LICENSE docs build/site-pages
+cp -r README.md LICENSE docs ci/site.css build/site-pages
 cat > build/site-pages/docs/api.md <<'END'
 # API
 

@@ -43,7 +43,8 @@ def open_one(source: Source | pd.DataFrame, options: Options, group: str | None)
         names = (f"group={name!r}: {_files(table)}" for name, table in samples.items())
         raise ValueError(
             f"the files belong to {counted(len(samples), 'sample')}; {what}:\n{first_lines(names)}"
-            "\nFor all of them there is xarray.open_datatree(source, engine='tiffstack')."
+            "\nFor all of them there is xarray.open_datatree(source, engine='tiffstack'). "
+            "To make a dimension of what differs, give it a name of your own in pattern=."
         )
     return _opened(samples[group], headers, options)
 
