@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import zarr
 
+from xarray_tiffstack.ome_zarr.metadata import zarr_format
 from xarray_tiffstack.ome_zarr.pixels import arrived, open_pixels
 from xarray_tiffstack.ome_zarr.results import Failure
 
@@ -39,8 +40,8 @@ class Journal:
     def __init__(self, plan: Plan, target: Target, mode: Literal["r", "r+"]) -> None:
         self.plan = plan
         self._at = target, mode
-        self.driver = "zarr3" if plan.settings.ngff_version == "0.5" else "zarr"
-        form: Literal[2, 3] = 3 if self.driver == "zarr3" else 2  # else zarr asks for both
+        form = zarr_format(plan.settings.ngff_version)  # else zarr asks for both
+        self.driver = "zarr3" if form == 3 else "zarr"
         self._arrays: list[Any] = [
             zarr.open_array(target, path=path_of(step), mode=mode, zarr_format=form)
             for step in range(len(plan.passes))
