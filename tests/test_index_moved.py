@@ -259,6 +259,17 @@ def test_index_and_folder_are_uploaded(
     assert level(index, number=1, storage_options=options).sizes["x"] == SHAPE[2] // 2
     assert main([*command[:3], "--check", *command[4:]]) == 0
 
+    # icechunk alone needs the keys only: where the files are is in the index.
+    keys = {"access_key_id": "a", "secret_access_key": "b"}
+    storage = icechunk.s3_storage(
+        bucket="lab", prefix=f"{at}/raw.icechunk", endpoint_url=moto, allow_http=True,
+        region="us-east-1", force_path_style=True, **keys,
+    )  # fmt: skip
+    access = icechunk.containers_credentials({f"{source}/": icechunk.s3_credentials(**keys)})
+    repo = icechunk.Repository.open(storage, authorize_virtual_chunk_access=access)
+    alone = zarr.open_array(repo.readonly_session("main").store, path="0/image", mode="r")[...]
+    np.testing.assert_array_equal(alone, got.image)
+
     # One that is changed since is named, and is an error for whoever reads it.
     changed = write(tmp_path / "new" / folder.joinpath(sorted(ds.path.values.ravel())[0]).name, 99)
     put(options, changed.parent, f"{at}/{name}")
