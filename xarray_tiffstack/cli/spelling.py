@@ -25,13 +25,15 @@ def as_options(message: str) -> str:
     --------
     >>> as_options('Choose with duplicates="first", or pass overwrite=True.')
     'Choose with --duplicates "first", or pass --overwrite.'
+    >>> as_options("index with levels=1")
+    'index with --levels 1'
     """
 
     def option(found: re.Match[str]) -> str:
         name, value = f"--{found[1].replace('_', '-')}", found[2] or ""
         return name if value in ("", "True") else f"{name} {value}"
 
-    return re.sub(rf"\b({_KEYWORDS})=(\"[^\"\n]*\"|'[^'\n]*'|True)?", option, message)
+    return re.sub(rf"\b({_KEYWORDS})=(\"[^\"\n]*\"|'[^'\n]*'|True|\d+)?", option, message)
 
 
 class Parser(argparse.ArgumentParser):
