@@ -456,7 +456,7 @@ def test_a_changed_file_is_an_error_for_every_reader(acquisition: Path) -> None:
     path = changed_file(acquisition)
     write(path, 99)  # of the same size, at once
     with pytest.raises(
-        ValueError, match=rf"1 of 15 files changed(.*\n)*.*{path.name}.*(.*\n)*.*--over"
+        ValueError, match=rf"1 of 15 files changed(.*\n)*.*{path.name}.*(.*\n)*.*overwrite=True"
     ):
         open_index(index)
     assert [line.split()[0] for line in check_index(index)] == [path.name]

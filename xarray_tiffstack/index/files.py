@@ -74,7 +74,7 @@ class Files:
             raise ValueError(
                 f"{len(changed)} of {counted(len(self.paths), 'file')} changed since {index} was "
                 f"made:\n{first_lines(changed)}\n"
-                "Put back what they were, or index them again with overwrite=True (--overwrite). "
+                "Put back what they were, or index them again with overwrite=True. "
                 "If they are copies of the same files, such as after an upload, the index takes "
                 "them when their bytes are compared: tiffstack index SOURCE INDEX --renew "
                 "(renew_index)."

@@ -44,6 +44,11 @@ class Renewed:
         how = (
             "SHA-256" if self.entire else f"size, and {PIECES} samples of {PIECE // 1024} KiB each"
         )
+        if not self.renewed:
+            return (
+                f"{self.index}: {counted(self.files, 'file')} in {self.source} have the times that "
+                "it knows; nothing was compared"
+            )
         return (
             f"{self.index}: {self.renewed} of {counted(self.files, 'file')} had other times or "
             f"ETags, and the same bytes ({how}); it refers to {self.source} now"
@@ -95,8 +100,7 @@ def renew_index(
     target = place_of(index)
     if target.endswith(KERCHUNK):
         raise ValueError(
-            "references of kerchunk are not renewed: make them again with overwrite=True "
-            "(--overwrite)"
+            "references of kerchunk are not renewed: make them again with overwrite=True"
         )
     if is_url(target) and not target.isascii():
         raise ValueError(
@@ -128,7 +132,7 @@ def _compared(files: Files, index: str) -> tuple[Files, int]:
     if files.prints is None:
         raise ValueError(
             f"{index} was made by an older version, which remembered no bytes of files: index them "
-            "again with overwrite=True (--overwrite)"
+            "again with overwrite=True"
         )
     paths, before = files.full(), files.states()
     now = settle(paths)
@@ -150,7 +154,7 @@ def _compared(files: Files, index: str) -> tuple[Files, int]:
             f"{len(wrong)} of {counted(len(paths), 'file')} in {files.root} are not those that "
             f"{index} was made of:\n{first_lines(lines, len(wrong))}\n"
             "Nothing was written. Put back what they were, or index the folder again with "
-            "overwrite=True (--overwrite)."
+            "overwrite=True."
         )
     if look(paths) != now:
         raise OSError(f"files in {files.root} changed meanwhile: renew again when nothing writes")

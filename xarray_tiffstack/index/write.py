@@ -163,8 +163,7 @@ def _check_place(target: Path, plan: Plan, kerchunk: bool, overwrite: bool) -> N
         raise FileExistsError(f"{target} is something else than an index: write elsewhere")
     if not overwrite:
         raise FileExistsError(
-            f"{target} is there already\nWrite elsewhere, or replace it with overwrite=True "
-            "(--overwrite)."
+            f"{target} is there already\nWrite elsewhere, or replace it with overwrite=True."
         )
 
 
