@@ -54,6 +54,22 @@ def make(folder: Path) -> None:
             else:
                 options["compressionargs"] = {"level": level} if level else {}
                 tifffile.imwrite(place / NAME, planes, compression=codec, **options)
+    make_by_libtiff(folder)
+
+
+def make_by_libtiff(folder: Path) -> None:
+    """Write what libtiff compresses, where imagecodecs has its encoder."""
+    import imagecodecs
+
+    pixels = np.random.default_rng(0).normal(100, 8, (200, 150)).clip(0)
+    for codec, dtype in product(("lzw", "packbits"), TYPES):
+        try:
+            data = imagecodecs.tiff_encode(pixels.astype(dtype), compression=codec)
+        except NotImplementedError:
+            return
+        place = folder / f"libtiff {codec}-{dtype}"
+        place.mkdir()
+        (place / NAME).write_bytes(data)
 
 
 def convert(folder: Path, stores: Path) -> None:

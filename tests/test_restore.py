@@ -14,6 +14,7 @@ import zlib
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -143,6 +144,26 @@ def test_levels_of_predictors_and_programs(tmp_path: Path) -> None:
         )  # fmt: skip
     summary = comes_back(cells(raw, pages="z"), raw, tmp_path)
     assert summary.kept.files == 18
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits"])
+def test_what_libtiff_compressed_is_compressed_by_libtiff(tmp_path: Path, compression: str) -> None:
+    """Microscopes and many programs write by libtiff; Pillow has it too."""
+    image = pytest.importorskip("PIL.Image")
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    noise = np.random.default_rng(0).normal(100, 8, (3, 300, 400)).clip(0).astype("uint8")
+    try:
+        imagecodecs.tiff_encode(noise[0], compression="lzw")
+    except NotImplementedError:
+        pytest.skip("this imagecodecs has no encoder of libtiff")
+    for t in range(2):
+        planes = [image.fromarray(plane + np.uint8(t)) for plane in noise]
+        more = {"save_all": True, "append_images": planes[1:]}
+        planes[0].save(raw / f"cell_t{t}.tif", compression=compression, **more)
+    comes_back(cells(raw, pages="z"), raw, tmp_path)
+    kept = sum(p.stat().st_size for p in (tmp_path / "saved.ome.zarr/tiffstack/files").rglob("*"))
+    assert kept < 9000
 
 
 def test_bytes_that_no_reader_looks_at_come_back(tmp_path: Path) -> None:

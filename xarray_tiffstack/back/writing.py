@@ -201,8 +201,16 @@ def proven(file: StoredFile) -> str | None:
             digest.update(piece)
             size += len(piece)
     except Exception as error:  # a damaged chunk, or an encoder, can raise anything
-        return f"cannot be made again: {error}"
+        return _in_vain(file, error)
     return _reason(file, digest.hexdigest(), size)
+
+
+def _in_vain(file: StoredFile, error: Exception) -> str:
+    """Say why the bytes could not be made."""
+    reason = f"cannot be made again: {str(error) or type(error).__name__}"
+    if file.made_by not in ("", VERSION):
+        reason += f". It was converted with {file.made_by}, and here is {VERSION}: install that"
+    return reason
 
 
 def _reason(file: StoredFile, sha256: str, size: int) -> str | None:
@@ -253,7 +261,7 @@ def _write(file: StoredFile, target: Path) -> str | None:
                 try:
                     piece = next(pieces, None)
                 except Exception as error:  # a damaged chunk, or an encoder, can raise anything
-                    return f"cannot be made again: {error}"
+                    return _in_vain(file, error)
                 if piece is None:
                     break
                 _write_all(out, piece)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import asdict, dataclass, replace
+from struct import unpack_from
 from typing import TYPE_CHECKING, Any, Literal
 
 import imagecodecs
@@ -23,9 +24,9 @@ Shape = tuple[int, int, int, int]
 _LEVELS = (6, 9, 1, 2, 3, 4, 5, 7, 8)
 _CODECS: dict[int, tuple[tuple[str, tuple[int, ...]], ...]] = {
     1: (("none", (0,)),),
-    5: (("lzw", (0,)),),
+    5: (("lzw", (0,)), ("libtiff_lzw", (0,))),
     8: (("zlib", _LEVELS), ("deflate", (*_LEVELS, 10, 11, 12)), ("zlibng", _LEVELS)),
-    32773: (("packbits", (0,)),),
+    32773: (("packbits", (0,)), ("libtiff_packbits", (0,))),
     34925: (("lzma", (6, 9, *range(6), 7, 8)),),
     50000: (("zstd", (3, 9, 1, 2, *range(4, 9), 10, 12, 15, 19, 22)),),
 }
@@ -39,7 +40,8 @@ class Encoder:
     """All that decides which bytes a strip or tile becomes."""
 
     codec: str
-    """Name of the encoder in imagecodecs, or ``"none"``."""
+    """Name of the encoder in imagecodecs; ``"libtiff_lzw"`` and the like where libtiff, which many
+    programs use, makes other bytes; or ``"none"``."""
     level: int
     predictor: int
     """As the TIFF tag numbers it: 1 none, 2 differences, 3 for floats."""
@@ -76,8 +78,9 @@ class Encoder:
         if self.codec == "none":
             return bytes(raw)
         if self.codec == "packbits":  # each row on its own
-            rows = np.frombuffer(raw, np.uint8).reshape(shape[0] * shape[1], -1)
-            return bytes(imagecodecs.packbits_encode(rows, axis=-1))
+            return bytes(imagecodecs.packbits_encode(_rows(raw, shape), axis=-1))
+        if self.codec.startswith("libtiff_"):
+            return _by_libtiff(_rows(raw, shape), self.codec.removeprefix("libtiff_"))
         encode = getattr(imagecodecs, f"{self.codec}_encode")
         return bytes(encode(raw) if self.codec == "lzw" else encode(raw, self.level))
 
@@ -89,6 +92,24 @@ class Encoder:
     def from_json(cls, said: Mapping[str, Any]) -> Encoder:
         """Read what `as_json` said."""
         return cls(**said)
+
+
+def _rows(raw: Any, shape: Shape) -> np.ndarray:
+    return np.frombuffer(raw, np.uint8).reshape(shape[0] * shape[1], -1)
+
+
+def _by_libtiff(rows: np.ndarray, compression: str) -> bytes:
+    """Have libtiff write a file of one strip of bytes, and take the strip out of it."""
+    data = imagecodecs.tiff_encode(
+        rows, compression=compression, rowsperstrip=len(rows), bigtiff=False, byteorder="<"
+    )
+    (at,) = unpack_from("<I", data, 4)
+    (count,) = unpack_from("<H", data, at)
+    tags = {}
+    for entry in range(at + 2, at + 2 + 12 * count, 12):
+        code, kind = unpack_from("<HH", data, entry)
+        (tags[code],) = unpack_from("<H" if kind == 3 else "<I", data, entry + 8)
+    return bytes(data[tags[273] : tags[273] + tags[279]])
 
 
 VERSION = f"imagecodecs {imagecodecs.__version__}"
@@ -150,11 +171,15 @@ def makes(encoder: Encoder, raw: bytes, pixels: np.ndarray, shape: Shape) -> boo
 
 
 def _tries(compression: int, raw: bytes) -> Iterator[tuple[str, int]]:
-    """List encoders and levels to try, those first that were right before."""
+    """List encoders and levels to try, those first that were right before; libtiff's last.
+
+    An older imagecodecs does not have those.
+    """
     most = 1 if _vain[compression] >= _MOST_VAIN else None
     known = [(c, level) for c, levels in _CODECS.get(compression, ()) for level in levels[:most]]
-    yield from (each for each in tuple(_recent) if each in known)
-    known = [each for each in known if each not in _recent]
+    recent = [each for each in tuple(_recent) if each in known]
+    yield from (each for each in recent if not each[0].startswith("libtiff_"))
+    known = [each for each in known if each not in recent or each[0].startswith("libtiff_")]
     if compression in (8, 32946) and len(raw) > 1:  # zlib's header says of which levels it is
         said = {0: (0, 1), 1: (2, 3, 4, 5), 2: (6,), 3: (7, 8, 9)}[raw[1] >> 6]
         known.sort(key=lambda each: each[0] != "zlib" or each[1] not in said)
