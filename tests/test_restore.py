@@ -473,6 +473,62 @@ def test_a_damaged_store_gives_back_the_other_files_alone(tmp_path: Path) -> Non
     assert main(["restore", str(store), "--check", "--quiet"]) == 4
 
 
+def test_a_lost_entry_is_told(tmp_path: Path) -> None:
+    raw, store, back = write_acquisition(tmp_path / "raw"), tmp_path / "a.zarr", tmp_path / "back"
+    save(dataset(raw), store)
+    sorted((store / "tiffstack/files/slots").rglob("c.*"))[0].unlink()
+    for check in (False, True):
+        done = restore(store, None if check else back, check=check)
+        assert done.failed == (f"{reference_name(0, 0)}: the store does not keep it",)
+        assert not done.ok
+    assert len(hashes(back)) == 14
+    assert not restore(store, tmp_path / "some", sel={"channel": 488}).ok
+    assert restore(store, tmp_path / "some", sel={"channel": 560}).ok
+
+
+RESTORE_WITHIN = """
+import resource, signal, sys
+from xarray_tiffstack import restore
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    restore(sys.argv[1], sys.argv[2], progress=False)
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_takes_no_more_is_told_and_resumed(tmp_path: Path) -> None:
+    """Longer files than are allowed end as a full disk does: with an error in the middle."""
+    raw, store, back = write_acquisition(tmp_path / "raw"), tmp_path / "a.zarr", tmp_path / "back"
+    (raw / "a small one.txt").write_text("small")
+    save(dataset(raw), store)
+    run = subprocess.run(
+        [sys.executable, "-c", RESTORE_WITHIN, store, back],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "cannot be written: File too large" in run.stdout, run.stderr
+    assert "the same call, repeated" in run.stdout
+    assert set(hashes(back)) <= {"a small one.txt"}
+    assert restore(store, back).ok
+    assert hashes(back) == hashes(raw)
+
+
+def test_what_does_not_fit_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, store, back = write_acquisition(tmp_path / "raw"), tmp_path / "a.zarr", tmp_path / "back"
+    save(dataset(raw), store)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1))
+    with pytest.raises(OSError, match=r"15 files need .* MB. Nothing was written"):
+        restore(store, back)
+    assert not back.exists() or not hashes(back)
+    (tmp_path / "file").write_text("mine")
+    for target in (tmp_path / "file", tmp_path / "file" / "sub"):
+        with pytest.raises(FileExistsError, match="is a file: name a folder"):
+            restore(store, target)
+
+
 def test_a_file_that_changed_since_is_not_called_restorable(tmp_path: Path) -> None:
     raw, store = write_acquisition(tmp_path / "raw"), tmp_path / "a.zarr"
     ds = dataset(raw)

@@ -158,6 +158,22 @@ class Stored:
             )
         return [f for f in found.values() if wanted is None or _spelled(f.path) in wanted]
 
+    def lacking(
+        self, files: Sequence[StoredFile], selection: Mapping[str, Any] | None = None
+    ) -> list[str]:
+        """Find files of the array, or of a selection, of which nothing is kept: their paths."""
+        there = {_spelled(file.path) for file in files}
+        if selection:
+            return sorted(self._selected(selection) - there)
+
+        def one(group: str) -> set[str]:
+            node: Any = self.root[group]
+            source, paths = str(node.attrs.get("source", "")), np.ravel(node["path"][...])
+            return {below(source, str(path)) for path in paths if path}
+
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            return sorted(set().union(*pool.map(one, self.groups)) - there)
+
     def _file(self, entry: Entry) -> StoredFile | None:
         """Read what file an entry is of; None where there is none."""
         read = entry.record()

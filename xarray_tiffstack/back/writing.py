@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ def restore(
         There is no such store.
     FileExistsError
         Another file has the name of one that is to be written; nothing is written then.
+    OSError
+        The disk has no room for the files, and nothing is written; or a file cannot be written.
     ValueError
         The store keeps nothing of its files but their pixels, or holds no such label.
 
@@ -132,19 +135,39 @@ def restore(
     stored = Stored(store)
     files = _safe(stored.files(sel))
     nbytes = sum(file.size for file in files)
+    # A selection names files that are there.
+    lacking = (
+        () if sel else tuple(f"{p}: the store does not keep it" for p in stored.lacking(files))
+    )
     if check:
         failed = _each(files, proven, workers, progress, "checked")
-        return Restored(stored.name, None, len(files) - len(failed), 0, nbytes, failed)
+        return Restored(stored.name, None, len(files) - len(failed), 0, nbytes, failed + lacking)
     if folder is None:
         raise ValueError("restore needs a folder to write to, or check=True")
     target = Path(folder).expanduser().resolve()
     if isinstance(stored.target, Path) and target.is_relative_to(stored.target):
         raise ValueError(f"{target} is in the store: write the files elsewhere")
+    above = next(path for path in (target, *target.parents) if path.exists())
+    if not above.is_dir():
+        raise FileExistsError(f"{above} is a file: name a folder to write to")
     with locked(target):
         todo = _not_there(files, target, workers, progress)
+        _check_room(todo, above)
         failed = _each(todo, lambda file: _write(file, target), workers, progress, "written")
     there = len(files) - len(todo)
-    return Restored(stored.name, str(target), len(todo) - len(failed), there, nbytes, failed)
+    written = len(todo) - len(failed)
+    return Restored(stored.name, str(target), written, there, nbytes, failed + lacking)
+
+
+def _check_room(todo: Sequence[StoredFile], folder: Path) -> None:
+    """Refuse what does not fit on the disk, before anything is written."""
+    needed, free = sum(file.size for file in todo), shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            f"{folder} has {free / 1e6:,.1f} MB free, and {counted(len(todo), 'file')} need "
+            f"{needed / 1e6:,.1f} MB. Nothing was written: make room, name another folder, or "
+            "choose files with sel= (--sel)."
+        )
 
 
 def _safe(files: list[StoredFile]) -> list[StoredFile]:
@@ -172,6 +195,8 @@ def _each(
     verb: str,
 ) -> tuple[str, ...]:
     """Do something with files in threads; returns those that failed, with the reason."""
+    if not files:
+        return ()
     failed = []
     total = sum(file.size for file in files)
     with bar(verb, total, progress) as advance, _pool(workers) as pool:
@@ -252,9 +277,9 @@ def _not_there(
 def _write(file: StoredFile, target: Path) -> str | None:
     """Write one file; returns what is wrong with it, and nothing of it is there then."""
     path = target / file.path
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         pieces = file.pieces()
         with open(partial, "wb", buffering=0) as out:
             while True:
@@ -271,6 +296,13 @@ def _write(file: StoredFile, target: Path) -> str | None:
             return reason
         os.utime(partial, ns=(file.mtime, file.mtime))
         appear(partial, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written: {error.strerror or error}\nWhat is written already stays: "
+            "the same call, repeated, writes the other files."
+        ) from error
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
