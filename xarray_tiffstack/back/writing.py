@@ -135,10 +135,7 @@ def restore(
     stored = Stored(store)
     files = _safe(stored.files(sel))
     nbytes = sum(file.size for file in files)
-    # A selection names files that are there.
-    lacking = (
-        () if sel else tuple(f"{p}: the store does not keep it" for p in stored.lacking(files))
-    )
+    lacking = tuple(f"{path}: the store does not keep it" for path in stored.lacking(files, sel))
     if check:
         failed = _each(files, proven, workers, progress, "checked")
         return Restored(stored.name, None, len(files) - len(failed), 0, nbytes, failed + lacking)
