@@ -315,6 +315,27 @@ def test_requests_of_a_stack_of_many_directories(web: Web) -> None:
     assert len(web.proxy.requests) == 3
 
 
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_directories_of_compressed_pages_are_read_ahead(web: Web, bigtiff: bool) -> None:
+    """They lie at unequal distances; those close to each other are read with what is between."""
+    rng, planes = np.random.default_rng(0), 120
+    stack = rng.integers(0, 4, (planes, 96, 192)).astype("uint16")
+    for z in range(planes):
+        stack[z, : rng.integers(20, 90)] = z
+    with tifffile.TiffWriter(web.folder / "cell_t0.tif", bigtiff=bigtiff) as file:
+        for plane in stack:
+            options: dict[str, Any] = {"compression": "zlib", "rowsperstrip": 16}
+            file.write(plane, contiguous=False, metadata=None, **options)
+    opening = opened(web.urls())
+    asked = [request for request in web.proxy.requests if request.method == "GET"]
+    assert len(asked) <= 12  # 118, one after the other, without that
+    web.proxy.clear()
+    for z in (77, 3, 119):
+        np.testing.assert_array_equal(opening.image.isel(z=z), stack[z])
+    assert len(web.proxy.requests) <= 6
+    np.testing.assert_array_equal(opening.image, stack)
+
+
 def test_directories_at_the_end_are_one_request(web: Web) -> None:
     planes = np.arange(50 * 64 * 128, dtype="uint32").reshape(50, 64, 128)
     tifffile.imwrite(web.folder / "cell_t0.tif", planes, metadata=None, contiguous=True)

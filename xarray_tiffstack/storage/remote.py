@@ -137,7 +137,7 @@ class Remote:
                 self.size = 0
                 return b""
             raise
-        self._keep(0, data)
+        self.keep(0, data)
         return data[:16]
 
     def get(self, start: int, stop: int) -> bytes:
@@ -177,7 +177,8 @@ class Remote:
 
     # --- bytes that are kept
 
-    def _keep(self, start: int, data: bytes) -> None:
+    def keep(self, start: int, data: bytes) -> None:
+        """Keep bytes that are likely to be asked for again."""
         with self.lock:
             at = bisect_right(self.starts, start)
             self.starts.insert(at, start)
@@ -203,7 +204,7 @@ class Remote:
             return self.get(start, stop)
         begin, end = self.around(start)
         data = self.get(begin, end := max(end, stop))
-        self._keep(begin, data)
+        self.keep(begin, data)
         return data[start - begin : stop - begin]
 
     def pixels(self, start: int, stop: int) -> bytes:
@@ -220,7 +221,7 @@ class Remote:
         """Read many ranges at once and keep them; those near each other are one request."""
         wanted = [r for r in ranges if r[0] < r[1] and self._find(*r) is None]
         for begin, data in self.parts(lambda r: (r[0], self.get(*r)), _merged(wanted)):
-            self._keep(begin, data)
+            self.keep(begin, data)
 
     def gather(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Read many ranges at once without keeping them; those near each other are one request."""

@@ -86,6 +86,9 @@ class Tiff:
     def prefetch(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Be told which bytes (offset, size) will be asked for; of a disk that is no news."""
 
+    def keep(self, offset: int, data: bytes) -> None:
+        """Be given bytes that will be asked for again; of a disk they are not kept."""
+
     def several(self, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
         """Return the bytes of several ranges (offset, size), one after the other."""
         return (self.at(*each) for each in ranges)

@@ -93,6 +93,10 @@ class RemoteFile(Tiff, io.RawIOBase):
             (offset, min(self.size, offset + size)) for offset, size in ranges if offset >= 0
         )
 
+    def keep(self, offset: int, data: bytes) -> None:
+        """Keep bytes that were read and will be asked for again."""
+        self.remote.keep(offset, data)
+
     def several(self, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
         """Return the bytes of several ranges (offset, size); those that adjoin are one request."""
         return iter(self.remote.gather([(at, min(self.size, at + size)) for at, size in ranges]))

@@ -1,7 +1,8 @@
 """How the directories of a TIFF are reached: one after the other on a disk, many at once at a URL.
 
-At a URL each step is a request. So directories at equal distances are asked for at once, and each
-is still reached from the one before. Of a file of the same length as one that was read before,
+At a URL each step is a request. So directories at equal distances are asked for at once, those that
+are close to each other are read with what is between them, and each is still reached from the one
+before. Of a file of the same length as one that was read before,
 whose pages and directories lie at equal distances, the first and the last directory are compared.
 """
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _MOST_GUESSES = 4  # at the distance of directories of one file
 _FIRST_GUESS, _NEXT_GUESS = 256, 4096  # directories that are asked for at once
+_CLOSE = 1 << 16  # bytes from a directory to the next that cost less time than a request
+_FIRST_AHEAD, _MOST_AHEAD = 4, 1 << 23  # directories, and bytes, that are read ahead
 _BESIDE = 1 << 16  # bytes from a directory, within which its values are read with it
 _KINDS = 64  # of files whose directories are remembered
 
@@ -71,14 +74,14 @@ def _far(file: Tiff) -> Walk:
     """Walk in few round trips: what is asked for at once is a guess, and each link decides."""
     if (blocks := _remembered(file)) is not None:
         return Walk(blocks, False, False)
-    blocks = {}
+    blocks, ahead = {}, _Ahead(file)
     link, guesses, guessed = file.format.link, 0, -1
     (at,) = link.unpack_from(file.head, file.format.start)
     places: list[int] = []
     while at:
         if at in blocks:
             return Walk(blocks, False, True)
-        if not (block := directory(file, at)):
+        if not (block := ahead.directory(at)):
             return Walk(blocks, True, False)
         blocks[at] = block
         places.append(at)
@@ -89,8 +92,45 @@ def _far(file: Tiff) -> Walk:
             most = _NEXT_GUESS if guessed > 0 and guessed == places[-1] else _FIRST_GUESS
             guesses += most == _FIRST_GUESS
             guessed = _ask_for(file, block, places[-1], step, most)
+        elif len(places) > 2 and not equal and at > guessed:
+            ahead.look(at, (at - places[-3]) // 3, *_beside(file, block, places[-1]))
     _remember(file, blocks)
     return Walk(blocks, False, False)
+
+
+class _Ahead:
+    """Bytes in which directories at unequal distances lie, and pixels between them.
+
+    Where pages are compressed, nothing says where the next directory but one is. If they lie close
+    to each other, to read what is between them takes less time than a request for each. Of what is
+    read only the directories are kept.
+    """
+
+    def __init__(self, file: Tiff) -> None:
+        self.file, self.format = file, file.format
+        self.start, self.data, self.many = 0, b"", _FIRST_AHEAD
+        self.around = 0, LOOK
+
+    def look(self, at: int, step: int, before: int, behind: int) -> None:
+        """Read ahead from a directory, twice as far each time, unless its bytes are there."""
+        self.around = before, behind
+        if not 0 < step <= _CLOSE or self._holds(at, behind):
+            return
+        self.many *= 2
+        self.start = max(0, at - before)
+        self.data = self.file.at(self.start, min(step * self.many + behind, _MOST_AHEAD))
+
+    def directory(self, at: int) -> bytes:
+        """Bytes of a directory, which are kept with what lies beside it."""
+        if not self._holds(at, LOOK):
+            return directory(self.file, at)
+        before, behind = self.around
+        first = max(0, at - before - self.start)
+        self.file.keep(self.start + first, self.data[first : at + behind - self.start])
+        return directory(self.file, at)
+
+    def _holds(self, at: int, behind: int) -> bool:
+        return self.start <= at and at + behind <= self.start + len(self.data)
 
 
 def _ask_for(file: Tiff, block: bytes, at: int, step: int, most: int) -> int:
