@@ -31,17 +31,20 @@ def bench() -> Iterator[Callable[[str], Any]]:
     [
         *("open_files", "one_plane", "selections", "full_pass", "compressed", "small_files"),
         *("convert", "convert_to_disk", "convert_to_s3", "convert_many", "convert_planes"),
-        *("index", "choices", "looking", "by_processes", "blocks", "keep", "write_back"),
+        *("index", "choices", "looking", "urls", "by_processes", "blocks", "keep", "write_back"),
     ],
 )
 def test_every_row_is_measured(name: str, bench: Callable[[str], Any], tmp_path: Path) -> None:
     rows = bench("rows")
     added = *bench("back").BACK, *bench("machines").MACHINES, bench("looking").looking
+    added = *added, *bench("remote").REMOTE
     measures = {measure.__name__: measure for measure in (*rows.READING, *rows.WRITING, *added)}
-    assert len(measures) == 18
+    assert len(measures) == 19
     shop = bench("data").Workshop(tmp_path, quick=True, small=True)
     if name == "convert_to_s3" and not (find_spec("moto") and find_spec("s3fs")):
         pytest.skip("needs moto and s3fs")
+    if name == "urls" and not find_spec("obstore"):
+        pytest.skip("needs obstore")
     found = list(measures[name](shop))
     assert found
     assert len({row.what for row in found}) == len(found)

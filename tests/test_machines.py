@@ -127,7 +127,7 @@ def test_what_is_no_executor_is_refused(shared_acquisition, tmp_path, bad):
 
 
 def test_a_store_in_memory_is_not_for_processes(shared_acquisition, processes):
-    with pytest.raises(ValueError, match="store in the memory of this one"):
+    with pytest.raises(ValueError, match="a store in the memory of this one"):
         to_ome_zarr(dataset(shared_acquisition), zarr.storage.MemoryStore(), executor=processes)
 
 

@@ -153,10 +153,9 @@ def test_a_store_in_the_cloud(
     assert ds.tiffstack.verify(store, progress=False).ok
 
 
-@pytest.mark.parametrize("provider", ["azure", "google"])
-def test_one_of_many_begins(request: pytest.FixtureRequest, provider: str) -> None:
-    request.getfixturevalue(provider)
-    place = Cloud(f"{SCHEMES[provider]}://bucket/once")
+def test_one_of_many_begins(azure: dict[str, Any]) -> None:
+    """The emulator of Google knows no conditional put."""
+    place = Cloud("az://bucket/once")
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda i: place.create_once("x", b"%d" % i), range(4)))
     assert made.count(True) == 1

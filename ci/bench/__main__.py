@@ -17,11 +17,12 @@ from bench.data import Workshop
 from bench.looking import looking
 from bench.machines import MACHINES
 from bench.measure import CORES, HEAD
+from bench.remote import REMOTE
 from bench.rows import READING, WRITING
 
 PACKAGES = (
     *("xarray", "dask", "numpy", "pandas", "tifffile", "imagecodecs", "zarr", "tensorstore"),
-    *("bioio", "bioio-tiff-glob", "s3fs", "moto", "napari", "neuroglancer"),
+    *("bioio", "bioio-tiff-glob", "s3fs", "obstore", "moto", "napari", "neuroglancer"),
 )
 
 
@@ -54,7 +55,7 @@ def main() -> None:
     print(f"{machine()}\n\n{HEAD}", flush=True)
     with tempfile.TemporaryDirectory(prefix="tiffstack-bench-", dir=args.folder) as folder:
         shop = Workshop(Path(folder), args.quick)
-        reading = (*READING, looking)
+        reading = (*READING, looking, *REMOTE)
         writing = (*WRITING, *MACHINES, *BACK)
         for measure in reading if args.quick else reading + writing:
             if args.only in ("", measure.__name__):

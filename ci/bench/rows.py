@@ -262,6 +262,15 @@ def convert_to_s3(shop: Workshop) -> Iterator[Row]:
         row = _rate("to moto's S3", _size(files), race)
         reached = race.ratio(peers.TENSORSTORE) >= 0.8
         yield replace(row, target="0.8x of tensorstore", reached=reached)
+        places = (f"{peers.BUCKET}/memory", f"{shop.folder}/memory")
+        far, near = (alone(peers.ours_to, files, place)[0] for place in places)
+    peers.emptied(places[1])
+    yield Row(
+        "peak memory of converting to S3, all levels",
+        f"{far / 1e6:.0f} MB; to a folder {near / 1e6:.0f} MB",
+        target="1.3x of a folder",
+        reached=far <= 1.3 * near,
+    )
 
 
 def _settled(run: Callable[[], object]) -> None:
