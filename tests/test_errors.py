@@ -239,7 +239,7 @@ def test_sources_that_are_none(acquisition: Path) -> None:
     for source in (None, 3, b"raw"):
         with pytest.raises(TypeError, match="a source is a folder"):
             opened(source)
-    with pytest.raises(ValueError, match="ftp:// is not read: give a URL that begins with"):
+    with pytest.raises(ValueError, match="ftp:// is not read: a URL begins with s3, gs, az"):
         opened("ftp://example.org/raw")
     with pytest.raises(ValueError, match="1 of 2 paths are folders"):
         opened([acquisition, acquisition / reference_name(0, 0)])
