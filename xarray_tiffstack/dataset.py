@@ -107,9 +107,12 @@ def _tell_differences(headers: Headers, grid: Grid, path: str, root: str, notes:
     found = headers.differences(own, path)
     if not found:
         return
-    lines = [f"{below(root, each)}: {', '.join(said)}" for each, said in found.items()]
+    lines = [
+        f"{below(root, each)}: {', '.join(f'{what} {how}' for what, how in said.items())}"
+        for each, said in found.items()
+    ]
     notes.disagreements += lines
-    notes.unnamed = any(text.startswith("channels ") for said in found.values() for text in said)
+    notes.unnamed = any("channels" in said for said in found.values())
     without = "; their channels are left without names" if notes.unnamed else ""
     warnings.warn(
         f"{len(lines)} of {counted(len(own), 'file')} say otherwise than {below(root, path)}, "

@@ -35,7 +35,7 @@ class Headers:
     said: Mapping[str, Metadata] = field(default_factory=dict)
     """What each file says of its scale and its channels, by path."""
 
-    def differences(self, paths: Iterable[str], first: str) -> dict[str, list[str]]:
+    def differences(self, paths: Iterable[str], first: str) -> dict[str, dict[str, str]]:
         """Say what files say otherwise than the first, whose word counts for all of them."""
         if first not in self.said:
             return {}

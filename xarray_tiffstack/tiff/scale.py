@@ -164,21 +164,21 @@ def channel_names(tif: tifffile.TiffFile) -> tuple[str, ...]:
     return from_micromanager(summary).channels if summary else ()
 
 
-def differences(one: Metadata, other: Metadata) -> list[str]:
-    """Say what one file says otherwise than another, where both say something."""
-    found = []
+def differences(one: Metadata, other: Metadata) -> dict[str, str]:
+    """Say what one file says otherwise than another, where both say something: by what it is."""
+    found = {}
     if one.channels and other.channels and not same_names(one.channels, other.channels):
-        found.append(f"channels {', '.join(one.channels)}, not {', '.join(other.channels)}")
+        found["channels"] = f"{', '.join(one.channels)}, not {', '.join(other.channels)}"
     for axis in one.voxel_size.keys() & other.voxel_size.keys():
         size, usual = one.voxel_size[axis], other.voxel_size[axis]
         if not math.isclose(size, usual, rel_tol=0.01):
-            found.append(f"voxel size {axis} {size:.6g}, not {usual:.6g} µm")
+            found[f"voxel size {axis}"] = f"{size:.6g}, not {usual:.6g} µm"
     time, usually = one.time_interval, other.time_interval
     if time and usually and not math.isclose(time, usually, rel_tol=0.01):
-        found.append(f"time between frames {time:.6g}, not {usually:.6g} ms")
+        found["time between frames"] = f"{time:.6g}, not {usually:.6g} ms"
     if one.shown != other.shown:
-        found.append(f"shown with {_as_shown(one)}, not {_as_shown(other)}")
-    return sorted(found)
+        found["shown with"] = f"{_as_shown(one)}, not {_as_shown(other)}"
+    return dict(sorted(found.items()))
 
 
 def _as_shown(said: Metadata) -> str:
