@@ -1,4 +1,4 @@
-"""An S3 server on this machine, which moto brings, with an empty bucket."""
+"""Servers of objects on this machine; above all that of S3 which moto brings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,46 +21,56 @@ MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent))
 
 
 @contextmanager
-def serving(log: Path) -> Iterator[str]:
-    """Address of the bucket, which the environment leads to; the server tells of each request."""
-    s3fs = pytest.importorskip("s3fs")
-    if MOTO is None:
-        pytest.skip("moto_server is not installed")
+def running(program: str, *words: str, told: Any = subprocess.DEVNULL) -> Iterator[int]:
+    """Run a server, of whose words PORT is replaced; gives its port. Its log goes to `told`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    about = {
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": endpoint,
-    }
-    command = [MOTO, "-H", "127.0.0.1", "-p", str(port)]
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        log.open("w") as told,
-        subprocess.Popen(command, stderr=told) as server,
-    ):
+    command = [program, *(word.replace("PORT", str(port)) for word in words)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told) as server:
         try:
-            for name, value in about.items():
-                patch.setenv(name, value)
-            wait_for(port)
-            s3fs.S3FileSystem.clear_instance_cache()  # of another server, in tests before
-            s3fs.S3FileSystem(endpoint_url=endpoint, key="a", secret="b").mkdir("bucket")
-            yield "s3://bucket"
+            wait_for(port, program)
+            yield port
         finally:
             server.terminate()
 
 
-def wait_for(port: int) -> None:
+@contextmanager
+def moto(told: Any = subprocess.DEVNULL) -> Iterator[int]:
+    """Run a server of S3 without buckets; gives its port."""
+    if MOTO is None:
+        pytest.skip("moto_server is not installed")
+    with running(MOTO, "-H", "127.0.0.1", "-p", "PORT", told=told) as port:
+        yield port
+
+
+@contextmanager
+def serving(log: Path) -> Iterator[str]:
+    """Address of the bucket, which the environment leads to; the server tells of each request."""
+    s3fs = pytest.importorskip("s3fs")
+    with pytest.MonkeyPatch.context() as patch, log.open("w") as told, moto(told) as port:
+        endpoint = f"http://127.0.0.1:{port}"
+        about = {
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": endpoint,
+        }
+        for name, value in about.items():
+            patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # of another server, in tests before
+        s3fs.S3FileSystem(endpoint_url=endpoint, key="a", secret="b").mkdir("bucket")
+        yield "s3://bucket"
+
+
+def wait_for(port: int, program: str) -> None:
     """Wait until a server answers."""
     deadline = time.monotonic() + 60
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
-            assert time.monotonic() < deadline, "moto_server did not begin"
+            assert time.monotonic() < deadline, f"{program} did not begin"
             time.sleep(0.1)
         else:
             return

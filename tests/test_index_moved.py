@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cloud
 import numpy as np
 import pytest
 import xarray as xr
@@ -25,11 +21,11 @@ from xarray_tiffstack.index.samples import PIECE, PIECES, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 icechunk = pytest.importorskip("icechunk", reason="icechunk 2.3 needs Python 3.12")
 if Version(icechunk.__version__) < Version("2.3"):
     pytest.skip(f"icechunk {icechunk.__version__} is older than 2.3", allow_module_level=True)
-MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent))
 
 
 def opened(folder: Path) -> xr.Dataset:
@@ -196,28 +192,11 @@ def test_wells_and_copied_pixels_are_renewed_too(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
     """Address of an S3 server."""
-    if MOTO is None:
-        pytest.skip("moto_server is not installed")
     pytest.importorskip("obstore")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [MOTO, "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline, "moto_server did not begin"
-                    time.sleep(0.1)
-            make = urllib.request.Request(f"http://127.0.0.1:{port}/lab", method="PUT")
-            urllib.request.urlopen(make).close()
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
+    with cloud.moto() as port:
+        make = urllib.request.Request(f"http://127.0.0.1:{port}/lab", method="PUT")
+        urllib.request.urlopen(make).close()
+        yield f"http://127.0.0.1:{port}"
 
 
 def put(options: dict[str, str], folder: Path, at: str) -> None:

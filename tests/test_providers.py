@@ -8,18 +8,15 @@ does that PyPI, npm or Debian have. So no source at gs:// is read here.
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from cloud import running
 from conftest import ONE_FILE_A_BLOCK, to_ome_zarr
 from test_convert import dataset
 from test_urls import opened, write_stack
@@ -36,29 +33,6 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 SCHEMES = {"azure": "az", "google": "gs"}
 # Of packages that are imported here: they warn about their own.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-
-
-@contextmanager
-def running(*command: str) -> Iterator[int]:
-    """Run a server; gives its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [word.replace("PORT", str(port)) for word in command]
-    null = subprocess.DEVNULL
-    with subprocess.Popen(words, stdout=null, stderr=null) as server:
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline, f"{command[0]} did not begin"
-                    time.sleep(0.1)
-            yield port
-        finally:
-            server.terminate()
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import pickle
 import random
-import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -16,9 +14,9 @@ import time
 import urllib.request
 from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cloud
 import dask
 import numpy as np
 import pytest
@@ -33,9 +31,9 @@ from xarray_tiffstack.storage import Access, sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 obstore = pytest.importorskip("obstore")
-MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent))
 PATTERN = "cell_t{t:d}.tif"
 # So that what never comes right is given up within seconds.
 SOON = {
@@ -95,25 +93,8 @@ def web(tmp_path: Path) -> Iterator[Web]:
 @pytest.fixture(scope="module")
 def moto() -> Iterator[int]:
     """Port of an S3 server."""
-    if MOTO is None:
-        pytest.skip("moto_server is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [MOTO, "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline, "moto_server did not begin"
-                    time.sleep(0.1)
-            yield port
-        finally:
-            server.terminate()
+    with cloud.moto() as port:
+        yield port
 
 
 class Bucket:
