@@ -35,10 +35,12 @@ def create_array(
         about = dict(attributes)
         if zarr_format == 2:
             about["_ARRAY_DIMENSIONS"] = list(dims or ())
+        # Any: zarr before 3.2 declares regular chunks only, and `allow_irregular` was asked before.
+        chunks: Any = refs.edges(shape) if refs.irregular else refs.chunks
         root.create_array(
             path,
             shape=tuple(shape),
-            chunks=refs.edges(shape) if refs.irregular else refs.chunks,
+            chunks=chunks,
             fill_value=dtype.type(refs.fill_value) if zarr_format == 3 else None,
             attributes=about,
             overwrite=True,
