@@ -107,6 +107,16 @@ def test_names_and_pixels_read_back(ds: xr.Dataset, kind: str) -> None:
         found.close()
 
 
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+def test_channel_names_with_signs_that_xml_uses_read_back(tmp_path: Path, kind: str) -> None:
+    ds = labelled(channel=2, z=2, y=2, x=2)
+    ds = ds.assign_coords(channel=['"', "<a & 'b'>"])
+    written = ds.tiffstack.to_tiff(tmp_path, kind=kind)
+    with opened(tmp_path, written.pattern) as found:
+        assert found.channel.values.tolist() == ds.channel.values.tolist()
+        same(found, ds)
+
+
 def labelled(**sizes: int) -> xr.Dataset:
     """Pixels that differ, with labels and scale."""
     pixels = np.arange(1, np.prod(list(sizes.values())) + 1).reshape(list(sizes.values()))
