@@ -20,8 +20,12 @@ from conftest import ONE_FILE_A_BLOCK, dataset, reference_name, to_ome_zarr, tre
 from test_convert import by_file, names, state
 
 from xarray_tiffstack.ome_zarr import task, verify
-from xarray_tiffstack.ome_zarr.lock import locked
-from xarray_tiffstack.ome_zarr.parts import Part
+from xarray_tiffstack.ome_zarr.images import collect
+from xarray_tiffstack.ome_zarr.lock import Lock, locked
+from xarray_tiffstack.ome_zarr.parts import Part, begin
+from xarray_tiffstack.ome_zarr.plan import Plan
+from xarray_tiffstack.ome_zarr.settings import Options, make_settings
+from xarray_tiffstack.ome_zarr.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +56,6 @@ def in_passes(ds: xr.Dataset, store: Path, **options: Any) -> Any:
 def begins(ds: xr.Dataset, store: Path, **options: Any) -> Any:
     """Convert a part, of a store that is not complete then."""
     from xarray_tiffstack.ome_zarr.convert import convert
-    from xarray_tiffstack.ome_zarr.settings import Options
 
     layout = Options(levels=4, chunks={"z": 4})
     return convert(ds, store, layout, limits=DEEP, **options)
@@ -339,6 +342,38 @@ def test_parts_share_a_lock_and_others_do_not(planes, tmp_path):
     assert tree(store) == tree(tmp_path / "own.zarr")
     with locked(store), pytest.raises(BlockingIOError, match="another conversion writes to"):
         begins(planes, store, part=(1, 2))
+
+
+def made_part(ds: xr.Dataset, store: Path, number: int) -> Store:
+    """Make a part as a conversion does."""
+    collection = collect(ds)
+    settings = make_settings(collection, Options(levels=4, chunks={"z": 4}), DEEP)
+    made = Store(Plan(collection, settings, DEEP), store)
+    made.part = Part(number, 2)
+    return made
+
+
+def test_parts_that_both_hold_a_lock_of_their_own_machine(planes, tmp_path):
+    """Locks of sshfs and of some file servers end at the machine: each part has one alone."""
+    store = tmp_path / "a.zarr"
+    first, second = (made_part(planes, store, number) for number in (1, 2))
+    todo = begin(first, Part(1, 2), Lock(-1, alone=True, works=False))
+    first.writer.write(todo[0])
+    writing = store / "0/image/zarr.json.elsewhere-1.partial"
+    writing.write_bytes(b"")  # what a part of another machine is at
+    beside = store.with_name(".a.zarr.elsewhere-1.new")
+    beside.mkdir()
+    with pytest.raises(FileExistsError, match="another part began"):
+        second._create(growing=False)  # it looked before the first had begun
+    assert begin(second, Part(2, 2), Lock(-1, alone=True, works=False)) == todo[1:]
+    assert writing.exists()
+    assert beside.exists()
+    for number in (1, 2):
+        outcome = begins(planes, store, part=(number, 2))
+    assert outcome.left == 0
+    in_passes(planes, tmp_path / "own.zarr")
+    assert tree(store) == tree(tmp_path / "own.zarr")
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_the_command_in_parts_at_once(acquisition, tmp_path):

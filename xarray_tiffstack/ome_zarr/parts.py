@@ -99,17 +99,19 @@ def check_part(
 def begin(store: Store, part: Part, lock: Lock | Lease) -> list[Block]:
     """Begin the store, or join who did; returns the blocks that are open, of all parts.
 
-    A local store appears at once: of two that begin it the second one finds it, and joins. In the
-    cloud whoever holds the lock alone begins it, and shares the lock then; where there is none,
-    part 1 begins it, and the others wait.
+    A local store appears at once: of two that begin it the second one finds it, and joins, also
+    where the file system has locks of one machine only, so that both of them hold one. Who holds it
+    alone repairs the store, but deletes nothing, for the same reason. In the cloud whoever holds
+    the lock alone begins it, and shares the lock then; where there is none, part 1 begins it, and
+    the others wait.
     """
     store.part = part
     todo = None
-    if lock.alone:
-        todo = store.begin(overwrite=False)
-    elif isinstance(store.target, Path):
+    if isinstance(store.target, Path):
         with suppress(OSError):  # another part was quicker
-            todo = store.begin(overwrite=False, join=True)
+            todo = store.begin(overwrite=False, join=not lock.alone)
+    elif lock.alone:
+        todo = store.begin(overwrite=False)
     elif not lock.works and part.number > 1:
         _wait_for_part_1(store)
     if todo is None:

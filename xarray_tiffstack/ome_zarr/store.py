@@ -105,9 +105,11 @@ class Store:
     def _create(self, growing: bool, join: bool = False) -> list[Block]:
         """Write everything but pixels."""
         target = self.target
-        if isinstance(target, Path) and not join:
+        if isinstance(target, Path) and self.part is None:
             place.clear(target)
         if not isinstance(target, Path) or (target.is_dir() and not join):
+            if self.part is not None and self.is_begun():
+                raise FileExistsError(f"another part began {target} meanwhile")
             place.remove(target, self.plan)
         self._document(growing)
         self.documents.create()
@@ -161,7 +163,7 @@ class Store:
         self.notes = notes
         target = self.target
         if not join:
-            if isinstance(target, Path):
+            if isinstance(target, Path) and self.part is None:
                 place.clear(target)
                 for partial in (p for name in PARTIAL for p in target.rglob(name)):
                     partial.unlink()
