@@ -115,7 +115,7 @@ def convert(
         locked(target, shared=share is not None) as lock,
         pool_of(executor, workers, target, collection.source) as pool,
     ):
-        made = Store(plan, target, engine, workers, keeper)
+        made = Store(plan, target, engine, workers, keeper, lock)
 
         def do(blocks: list[Block]) -> int:
             with timed(LOG) as done:

@@ -62,7 +62,7 @@ class Growth:
         collection = collect(ds, self.options.voxel_size)
         plan = Plan(collection, make_settings(collection, self.options))
         place.check(self.target, plan)
-        with locked(self.target):
+        with locked(self.target) as lock:
             grown = grow(plan, self.target, self.workers)
             self.stuck = grown is None and (self.begun or is_growing(read_notes(self.target), plan))
             if self.stuck:
@@ -71,6 +71,7 @@ class Growth:
                 store = Store(plan, self.target, workers=self.workers)
                 grown = store, store.begin(self.overwrite, growing=True)
             store, blocks = grown
+            store.lock = lock
             self.begun, self.overwrite = True, False
             with (
                 pool_of(None, threads(self.workers), self.target) as pool,

@@ -35,8 +35,9 @@ class Lease:
         self.place, self.name, self.target, self.parts = place, name, target, shared
         self.alone, self.works = True, True
         self.lost = self._over = False
+        self._renewed = time.time()  # of the clock that goes on while a machine sleeps
         self._token = uuid4().hex
-        self._end = threading.Event()
+        self._end, self._asking = threading.Event(), threading.Lock()
 
     # -- as a lock of a local store has it ------------------------------------------------------
 
@@ -50,6 +51,30 @@ class Lease:
         """Say that the store is finished: nobody needs the note any more."""
         self._over = True
         return False
+
+    def require(self, look: bool = False) -> None:
+        """Go on only while no other conversion took over; to be asked before anything is written.
+
+        Looks at the note with `look`, or where it was not renewed for so long that another one may
+        have taken it; else it costs no request.
+
+        Raises
+        ------
+        BlockingIOError
+            Another one took over.
+        """
+        with self._asking:
+            if not self.lost and (look or time.time() - self._renewed > STALE):
+                try:
+                    self._renew()
+                except Exception as error:
+                    raise OSError(f"{self.target} cannot be written: {error}") from error
+        if self.lost:
+            raise BlockingIOError(
+                f"another conversion took over {self.target}, because this one was not heard of "
+                f"for {STALE:.0f} s. This one stopped; when the other one has ended, the same call "
+                "resumes"
+            )
 
     # -- the note -------------------------------------------------------------------------------
 
@@ -68,7 +93,17 @@ class Lease:
         return json.dumps(about).encode()
 
     def _write(self) -> None:
+        now = time.time()
         self.place.write([(self.name, self._note())])
+        self._renewed = now
+
+    def _renew(self) -> None:
+        """Renew the note, or see that it is of another conversion."""
+        found = self.read()
+        if self.alone and found.get("token") != self._token:
+            self.lost = True
+        elif self.alone or found.get("shared"):
+            self._write()
 
     def take(self, patience: float) -> None:
         """Make the note, or join the parts that have one.
@@ -106,14 +141,9 @@ class Lease:
 
     def keep(self) -> None:
         """Renew the note until the end; in a thread."""
-        while not self._end.wait(BEAT):
+        while not self.lost and not self._end.wait(BEAT):
             with suppress(Exception):  # the next one may come through
-                found = self.read()
-                if self.alone and found.get("token") != self._token:
-                    self.lost = True
-                    return
-                if self.alone or found.get("shared"):
-                    self._write()
+                self._renew()
 
     def give_back(self) -> None:
         """Delete the note, unless other parts still need it, or it is of another conversion."""
@@ -144,11 +174,7 @@ def leased(target: str, shared: bool, patience: float) -> Iterator[Lease]:
         yield lease
     finally:
         lease.give_back()
-    if lease.lost:
-        raise BlockingIOError(
-            f"another conversion took over {target}, because this one was not heard of for "
-            f"{STALE:.0f} s"
-        )
+    lease.require()
 
 
 def has_lease(target: object) -> bool:

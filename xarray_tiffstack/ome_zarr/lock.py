@@ -59,6 +59,9 @@ class Lock:
             self.alone = _try(self.number, shared=False, held=True) is True
         return self.alone
 
+    def require(self, look: bool = False) -> None:
+        """Go on: nobody takes over a lock that is held."""
+
 
 @contextmanager
 def locked(target: Target, shared: bool = False) -> Iterator[Lock | Lease]:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from xarray_tiffstack.ome_zarr.images import Slot
     from xarray_tiffstack.ome_zarr.keeping import Keeper
+    from xarray_tiffstack.ome_zarr.lease import Lease
+    from xarray_tiffstack.ome_zarr.lock import Lock
     from xarray_tiffstack.ome_zarr.parts import Part
     from xarray_tiffstack.ome_zarr.plan import Plan
     from xarray_tiffstack.ome_zarr.results import Failure
@@ -58,6 +60,8 @@ class Store:
         Threads.
     keeper
         Who keeps of the files what is not pixels.
+    lock
+        What keeps other conversions away; None in processes that have none.
     """
 
     def __init__(
@@ -67,9 +71,10 @@ class Store:
         engine: str = "auto",
         workers: int | None = None,
         keeper: Keeper | None = None,
+        lock: Lock | Lease | None = None,
     ) -> None:
         self.plan, self.target, self.engine, self.workers = plan, target, engine, workers
-        self.keeper = keeper
+        self.keeper, self.lock = keeper, lock
         self.notes: dict[str, Any] = {}
         self.failed: dict[Slot, Failure] = {}
         self.part: Part | None = None
@@ -154,7 +159,12 @@ class Store:
         self.source = Source(self.plan)
         arrays = Arrays(self.plan, self.target, self.engine, self.workers)
         self.levels = Levels(self.plan, self.source, arrays)
-        self.writer = Writer(self.levels, self.journal, self.target, self.keeper)
+        self.writer = Writer(self.levels, self.journal, self.target, self.keeper, self.require)
+
+    def require(self, look: bool = False) -> None:
+        """Go on only while no other conversion took over; with `look` it is asked for."""
+        if self.lock is not None:
+            self.lock.require(look)
 
     # -- resuming -------------------------------------------------------------------------
 
@@ -289,6 +299,7 @@ class Store:
                 notes.pop(name, None)
         self._tell(self.limits(entries[0]), notes, levels=growing)
         files = [file for file in self._files() if self._there.get(file[0]) != file[1]]
+        self.require(look=True)
         place.publish(self.target, files, sync=state == "complete")
         self._there |= dict(files)
 

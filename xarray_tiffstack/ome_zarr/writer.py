@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -98,12 +98,18 @@ class Levels:
 
 
 class Writer:
-    """Writes blocks; in any thread."""
+    """Writes blocks; in any thread. `require` raises where another conversion took over."""
 
     def __init__(
-        self, levels: Levels, journal: Journal, target: Target, keeper: Keeper | None = None
+        self,
+        levels: Levels,
+        journal: Journal,
+        target: Target,
+        keeper: Keeper | None = None,
+        require: Callable[[], None] = lambda: None,
     ) -> None:
         self.levels, self.journal, self.target, self.keeper = levels, journal, target, keeper
+        self.require = require
         self.plan, self.source = levels.plan, levels.source
 
     def write(self, block: Block) -> Broken:
@@ -119,6 +125,7 @@ class Writer:
             finally:
                 with self._writing():
                     arrived()
+            self.require()
             if self.keeper is not None:
                 with self._writing():
                     self.keeper.keep(self.target, self.plan, block, broken)
@@ -127,6 +134,7 @@ class Writer:
                 break
             for slot in slots:
                 self.source.give_up(slot, OSError("it changed while it was read"), broken)
+        self.require()
         with self._writing():
             self.journal.note(block, [before, len(broken), *entry], broken)
         if LOG.isEnabledFor(logging.DEBUG):
@@ -149,6 +157,7 @@ class Writer:
             if level == step.reads:
                 sparse: Any = (..., *[slice(None, None, stride)] * min(3, pixels.ndim))
                 samples.append(pixels[sparse].flatten())
+            self.require()
             with self._writing():
                 self.levels.array(block, level)[tuple(region.values())] = pixels
             if level != step.reads:
@@ -166,10 +175,20 @@ class Writer:
 
 
 def write(store: Store, blocks: Iterable[Block], pool: Pool) -> Generator[tuple[Block, Broken]]:
-    """Write blocks, pass after pass; gives each when it is finished, and what was broken."""
+    """Write blocks, pass after pass; gives each when it is finished, and what was broken.
+
+    Raises
+    ------
+    BlockingIOError
+        Another conversion took over. Threads write nothing more then; other processes, who cannot
+        know, end the blocks that they have.
+    """
     task = Task(_write_block, store)
     for group in store.plan.by_pass(blocks):
-        yield from run(group, task, pool, store.plan.files)
+        with closing(run(group, task, pool, store.plan.files)) as done:
+            for each in done:
+                store.require()
+                yield each
 
 
 def _write_block(store: Store, block: Block) -> Broken:
