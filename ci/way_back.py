@@ -84,7 +84,7 @@ def convert(folder: Path, stores: Path) -> None:
         options = {"levels": 1, "restorable": True, "progress": False}
         summary = ds.tiffstack.to_ome_zarr(stores / f"{raw.name}.zarr", **options)
         assert summary.kept.files == 1, raw
-        (file,) = Stored(stores / f"{raw.name}.zarr").files()
+        (file,) = Stored(stores / f"{raw.name}.zarr").look().files
         encoded += [raw.name] if file.made_by else []
     print(json.dumps(encoded))
 

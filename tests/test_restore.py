@@ -466,6 +466,7 @@ def test_a_damaged_store_gives_back_the_other_files_alone(tmp_path: Path) -> Non
     done = restore(store, back)
     assert len(done.failed) == 1
     assert "it is damaged" in done.failed[0]
+    assert "convert again" in str(done)
     assert len(hashes(back)) == 14
     assert not [p for p in back.iterdir() if p.name.startswith(".")]
     proof = ds.tiffstack.verify(store, restorable=True).restorable

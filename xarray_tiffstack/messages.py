@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
 FIRST = 5  # how many offenders a message names
+DAMAGED = "is damaged (cut off or changed)"  # what a store holds, and cannot be decoded
+_CODE = re.compile(r"([A-Z]{2,}(?:_[A-Z]+)*): (.*)", re.DOTALL)  # with which tensorstore begins
+_UNDECODED = (ValueError, RuntimeError, LookupError, TypeError, zlib.error)
+_OF_DECODING = ("FAILED_PRECONDITION", "DATA_LOSS", "INVALID_ARGUMENT", "OUT_OF_RANGE")
 
 
 def counted(number: int, noun: str) -> str:
@@ -34,6 +40,25 @@ def first_lines(items: Iterable[object], total: int | None = None) -> str:
     if total > FIRST:
         lines.append(f"  ... and {total - FIRST} more")
     return "\n".join(lines)
+
+
+def unreadable(error: Exception) -> str:
+    """Say in plain words why something in a store cannot be read: libraries name codes and codecs.
+
+    Examples
+    --------
+    >>> unreadable(RuntimeError("error during blosc decompression: -1"))
+    'is damaged (cut off or changed)'
+    >>> unreadable(PermissionError(13, "Permission denied"))
+    'cannot be read (Permission denied)'
+    """
+    if (said := _CODE.match(str(error))) is not None:
+        code, text = said.groups()
+        return DAMAGED if code in _OF_DECODING else f"cannot be read ({text})"
+    if isinstance(error, _UNDECODED):
+        return DAMAGED
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"cannot be read ({words})"
 
 
 def one_of(keyword: str, value: object, accepted: Sequence[object]) -> None:

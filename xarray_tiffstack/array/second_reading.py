@@ -9,6 +9,7 @@ import numpy as np
 
 from xarray_tiffstack import tiff
 from xarray_tiffstack.array.reads import source_of
+from xarray_tiffstack.messages import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,6 +62,6 @@ def _differs(saved: xr.DataArray, pixels: np.ndarray) -> str | None:
     try:
         found = saved.values
     except Exception as error:  # a damaged chunk can raise anything
-        return f"cannot be read from the store: {error}"
+        return f"in the store {unreadable(error)}"
     same = np.array_equal(found, pixels, equal_nan=pixels.dtype.kind in "fc")
     return None if same else "is saved otherwise than tifffile reads it"

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from xarray_tiffstack.back.folder import list_folder, read_span, sha256_of
-from xarray_tiffstack.back.records import Entries, Entry, Record, entire
+from xarray_tiffstack.back.labels import REQUESTS
+from xarray_tiffstack.back.records import Damaged, Entries, Entry, Record, entire
 from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr.keeping import OTHERS, SLOTS
+from xarray_tiffstack.ome_zarr.notes import read_notes
 from xarray_tiffstack.ome_zarr.results import Kept
 from xarray_tiffstack.source import below
 from xarray_tiffstack.storage import is_url
 from xarray_tiffstack.tiff.anatomy import anatomy, outlook
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from xarray_tiffstack.array.complete import CompleteFiles
     from xarray_tiffstack.ome_zarr.images import Slot
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 WHOLE = 16 * 2**20
 """Bytes in total, of files that pixels do not give back and of others, that are kept unasked."""
 _HEAD = 1 << 14  # bytes of the head of an entry, without tables and paths, at most
+_LATE = "it came since the conversion began"
 _NOT_BACK = "its pixels do not give its bytes back"
 
 
@@ -197,11 +200,15 @@ class Keeping:
             path = self._path(plan, slot)
             if not os.path.isfile(path):
                 continue
-            record = None if slot in broken else self._record(plan, slot)
-            if record is None and os.stat(path).st_size > WHOLE and not self.whole:
-                self.left[path] = _NOT_BACK
-            else:
-                self._write(entries, slot, path, record or self._entire(path))
+            self._keep(entries, slot, path, plan, slot in broken)
+
+    def _keep(self, entries: Entries, slot: Slot, path: str, plan: Plan, broken: bool) -> None:
+        """Write the entry of the file of a slot."""
+        record = None if broken else self._record(plan, slot)
+        if record is None and os.stat(path).st_size > WHOLE and not self.whole:
+            self.left[path] = _NOT_BACK
+        else:
+            self._write(entries, slot, path, record or self._entire(path))
 
     def _record(self, plan: Plan, slot: Slot) -> Record | None:
         """Make the entry of a file whose pixels are stored; None if they give nothing back."""
@@ -266,25 +273,80 @@ class Keeping:
         for index, path in enumerate(self.others):
             try:
                 if index >= room:
-                    raise OSError("it came since the conversion began")
+                    raise OSError(_LATE)
                 self._write(self._of(target, OTHERS), (index,), path, self._entire(path))
             except OSError as error:
                 self.left[path] = str(error)
 
     def kept(self, target: Target, plan: Plan) -> Kept:
-        """Say what is kept, by this process or by others, whose entries are looked up."""
-        left = dict(self.left)
-        wanted: dict[str, tuple[str, tuple[int, ...]]] = {
-            self._path(plan, slot): (SLOTS, slot) for slot in self._slots(plan)
+        """Say what is kept, by this process or by others; see `Keeper`.
+
+        Entries that others wrote are looked up; those that are lost or damaged are written again.
+        """
+        wanted = {
+            self._path(plan, slot): slot
+            for slot in self._slots(plan)
+            if os.path.isfile(self._path(plan, slot))
         }
-        wanted |= {path: (OTHERS, (index,)) for index, path in enumerate(self.others)}
-        for path, (where, index) in wanted.items():
-            if path in self._done or path in left or not os.path.isfile(path):
+        looked = {p: slot for p, slot in wanted.items() if p not in self._done | self.left.keys()}
+        if looked:
+            entries = self._of(target, SLOTS)
+            names = self._kept_in(entries, list(looked.values()))
+            notes = read_notes(target) or {}
+            failed = {failure["path"] for failure in notes.get("failed", ())}
+            for (path, slot), name in zip(looked.items(), names, strict=True):
+                if name != below(self.source, path):
+                    try:
+                        self._keep(entries, slot, path, plan, path in failed)
+                    except (OSError, ValueError) as error:
+                        self.left[path] = str(error)
+        others = [p for p in self.others if p not in self._done | self.left.keys()]
+        if others:
+            self._mend_others(target, [p for p in others if os.path.isfile(p)])
+        held = {p for p in (*wanted, *self.others) if p not in self.left and os.path.isfile(p)}
+        return Kept(len(held), len(held & set(self.others)), self._lines(self.left))
+
+    def _kept_in(self, entries: Entries, indexes: Sequence[tuple[int, ...]]) -> list[str]:
+        """Read which file each entry is of: an empty text where that is lost or damaged.
+
+        Of a store to which this call wrote nothing, all that is kept is read.
+        """
+        every = not self._done
+
+        def one(index: tuple[int, ...]) -> str:
+            entry = Entry(entries, index)
+            try:
+                if (read := entry.record()) is None:
+                    return ""
+                record, begin = read
+                end = begin + record.anatomy.kept
+                for at in range(begin, end if every else begin, entries.chunk):
+                    entry.read(at, min(at + entries.chunk, end))
+            except Damaged:
+                return ""
+            return record.path
+
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            return list(pool.map(one, indexes))
+
+    def _mend_others(self, target: Target, others: Sequence[str]) -> None:
+        """Write those files in no slot again whose entries are lost or damaged."""
+        try:
+            entries = self._of(target, OTHERS)
+        except FileNotFoundError:  # there were none when the conversion began
+            self.left.update(dict.fromkeys(others, _LATE))
+            return
+        names = self._kept_in(entries, list(np.ndindex(entries.shape)))
+        free = [i for i, name in enumerate(names) if not name]
+        for path in others:
+            if below(self.source, path) in names:
                 continue
-            if not Entry(self._of(target, where), index).is_there():
-                left[path] = _NOT_BACK if where == SLOTS else "it could not be read"
-        held = {path for path in wanted if path not in left and os.path.isfile(path)}
-        return Kept(len(held), len(held & set(self.others)), self._lines(left))
+            try:
+                if not free:
+                    raise OSError(_LATE)
+                self._write(entries, (free.pop(0),), path, self._entire(path))
+            except OSError as error:
+                self.left[path] = str(error)
 
 
 def keeping(files: CompleteFiles | None, whole: bool) -> Keeping:

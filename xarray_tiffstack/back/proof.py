@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from xarray_tiffstack.back.folder import list_folder, sha256_of
-from xarray_tiffstack.back.stored import Stored, StoredFile
+from xarray_tiffstack.back.labels import spelled
+from xarray_tiffstack.back.stored import NOT_KEPT, Stored, StoredFile
 from xarray_tiffstack.back.writing import proven
+from xarray_tiffstack.messages import DAMAGED
 from xarray_tiffstack.ome_zarr.pool import threads
 from xarray_tiffstack.ome_zarr.progress import bar
 from xarray_tiffstack.ome_zarr.results import Proof
@@ -49,7 +51,9 @@ def prove(
     Reads the whole folder, and the pixels of full resolution.
     """
     stored = Stored(store)
-    held = {file.path: file for file in stored.files()}
+    found = stored.look()
+    held = {file.path: file for file in found.files}
+    unknown = f"{NOT_KEPT}, or what it keeps {DAMAGED}" if found.unnamed else NOT_KEPT
     listed = {below(folder, path): (path, size) for path, size in list_folder(folder)}
 
     def check(name: str) -> str | None:
@@ -57,7 +61,7 @@ def prove(
         if size < 0:
             return "no regular file, or a folder that cannot be listed"
         if name not in held:
-            return "the store does not keep it"
+            return found.lost.get(spelled(name), unknown)
         return _compared(path, held[name])
 
     total = sum(max(0, size) for _, size in listed.values())

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xarray_tiffstack.back.records import PIXELS, Damaged
+from xarray_tiffstack.messages import unreadable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -88,7 +91,10 @@ class Slabs:
         sizes = [n for d, n in zip(self.record.dims, self.shape, strict=True) if d in self.spread]
         at = [where[dim].start for dim in self.spread]
         image = self.images[int(np.ravel_multi_index(at, sizes)) if at else 0]
-        found = image[tuple(where[dim] for dim in self.axes)]
+        try:
+            found = image[tuple(where[dim] for dim in self.axes)]
+        except Exception as error:  # a damaged chunk can raise anything
+            raise Damaged(f"{PIXELS} {unreadable(error)}") from error
         inner = [dim for dim in self.record.dims if dim in self.axes]
         outer = [dim for dim in self.axes if dim not in inner]
         order = [self.axes.index(dim) for dim in (*outer, *inner)]
@@ -142,7 +148,7 @@ def rebuilt(record: Record, entry: Entry, begin: int, slabs: Slabs | None) -> It
             at = stop
             continue
         if slabs is None:
-            raise ValueError(f"the pixels of {record.path} are not in the store")
+            raise Damaged(f"{PIXELS} is not there")
         if at in runs:
             _, nbytes, start = runs[at]
             for part in slabs.parts(start, start + nbytes // slabs.dtype.itemsize):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
+from xarray_tiffstack.back.labels import dims_of
+from xarray_tiffstack.messages import DAMAGED, unreadable
 from xarray_tiffstack.ome_zarr.levels import Memory
 from xarray_tiffstack.ome_zarr.pixels import arrived, open_pixels
 from xarray_tiffstack.tiff.anatomy import PIECE, RUN, Anatomy
@@ -24,8 +26,15 @@ if TYPE_CHECKING:
 
     from xarray_tiffstack.ome_zarr.pixels import Target
 
+KEPT = "what the store keeps of it beside its pixels"
+PIXELS = "what the store holds of its pixels"
+
 _LENGTH = Struct("<4sI")
 _MARK = b"TIF1"  # with which a record begins; the number is of this form of it
+
+
+class Damaged(Exception):
+    """What a store holds of a file cannot be read, said in plain words; never seen by users."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,8 @@ class Entries:
         array: Any = zarr.open_array(target, path=path, mode="r")
         *shape, self.room = array.shape
         self.shape, self.chunk = tuple(shape), int(array.chunks[-1])
+        names = (dim.removesuffix("_slot") for dim in dims_of(array))
+        self.sizes = dict(zip(names, self.shape, strict=False))
         driver = "zarr3" if array.metadata.zarr_format == 3 else "zarr"
         # Pixels that are read meanwhile stay in the memory that they share.
         self.objects = open_pixels(target, path, driver, memory=Memory())
@@ -169,11 +180,21 @@ class Entry:
         self._number, self._piece = -1, b""
 
     def read(self, start: int, stop: int) -> bytes:
-        """Bytes from a first to a past last one."""
+        """Bytes from a first to a past last one.
+
+        Raises
+        ------
+        Damaged
+            The store does not give them.
+        """
         parts = []
         for number in range(start // self.chunk, -(-stop // self.chunk)):
             if number != self._number:
-                self._number, self._piece = number, self.entries.read(self.index, number)
+                try:
+                    self._piece = self.entries.read(self.index, number)
+                except Exception as error:  # a damaged object can raise anything
+                    raise Damaged(f"{KEPT} {unreadable(error)}") from error
+                self._number = number
             begin = number * self.chunk
             parts.append(self._piece[max(start - begin, 0) : stop - begin])
         return b"".join(parts)
@@ -182,26 +203,29 @@ class Entry:
         """Let go of what was read."""
         self._number, self._piece = -1, b""
 
-    def is_there(self) -> bool:
-        """Whether anything is kept."""
-        return any(self.read(0, _LENGTH.size))
-
     def record(self) -> tuple[Record, int] | None:
         """Read what is kept of the file, and where its bytes begin in the entry; None if nothing.
 
         Raises
         ------
-        ValueError
-            It is damaged, or of a later version of this program.
+        Damaged
+            It cannot be read, or is of a later version of this program.
         """
+        try:
+            return self._record()
+        except Damaged:
+            raise
+        except Exception as error:  # of bytes that were changed, whatever takes them for numbers
+            raise Damaged(f"{KEPT} {DAMAGED}") from error
+
+    def _record(self) -> tuple[Record, int] | None:
         mark, length = _LENGTH.unpack(self.read(0, _LENGTH.size))
         if not any(mark) and not length:
             return None
         if mark != _MARK:
-            raise ValueError(
-                f"entry {self.index} of {self.entries.path} is damaged, or of a later version"
-            )
+            raise Damaged(f"{KEPT} {DAMAGED}, or of a later version of this program")
         end = _LENGTH.size + length
+        # Bytes that were changed are not always noticed by the codec.
         said = json.loads(self.read(_LENGTH.size, end))
         tables = []
         for rows, columns in ((said["runs"], RUN), (said["pieces"], PIECE)):
@@ -213,6 +237,9 @@ class Entry:
         runs, pieces = tables
         page = tuple(said["page"])
         anatomy = Anatomy(said["size"], said["order"], runs, pieces, encoders, page)
+        kinds = {"path": str, "mtime": int, "size": int, "sha256": str, "made_by": str}
+        if any(not isinstance(said[name], kind) for name, kind in kinds.items()):
+            raise Damaged(f"{KEPT} {DAMAGED}")
         return Record(
             said["path"], said["mtime"], said["sha256"], anatomy, tuple(said["groups"]), said["at"],
             tuple(said["dims"]), tuple(said["shape"]), said["dtype"], said["made_by"],

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 import zarr
 
+from xarray_tiffstack.back.labels import REQUESTS, dims_of, named, selected, spelled
 from xarray_tiffstack.back.rebuild import Slabs, rebuilt
-from xarray_tiffstack.back.records import Entries, Entry
-from xarray_tiffstack.messages import counted, first_lines
+from xarray_tiffstack.back.records import KEPT, PIXELS, Damaged, Entries, Entry
+from xarray_tiffstack.messages import counted, unreadable
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.keeping import OTHERS, SLOTS
 from xarray_tiffstack.ome_zarr.metadata import zarr_format
 from xarray_tiffstack.ome_zarr.notes import read_notes
 from xarray_tiffstack.ome_zarr.pixels import open_pixels
-from xarray_tiffstack.source import below
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping, Sequence
 
     from zarr.abc.store import Store as ZarrStore
 
+    from xarray_tiffstack.back.labels import Named
     from xarray_tiffstack.back.records import Record
     from xarray_tiffstack.ome_zarr.pixels import Pixels
 
-REQUESTS = 16  # entries that are asked for at once: those of a store at a URL take long to come
+NOT_KEPT = "the store does not keep it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +47,32 @@ class StoredFile:
     """With which encoders it was converted; empty where it needs none."""
 
     def pieces(self) -> Iterator[Any]:
-        """Bytes of the file, in their order."""
+        """Bytes of the file, in their order.
+
+        Raises
+        ------
+        Damaged
+            The store does not hold them any more.
+        """
         read = self.entry.record()
         if read is None:
-            raise ValueError(f"what was kept of {self.path} is gone")
+            raise Damaged(f"{KEPT} is gone")
         record, begin = read
         slabs = None if record.at is None else self.stored.slabs(record)
         yield from rebuilt(record, self.entry, begin, slabs)
         self.entry.forget()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a store holds of its files."""
+
+    files: list[StoredFile] = field(default_factory=list)
+    """Files of which something is kept that can be read."""
+    lost: dict[str, str] = field(default_factory=dict)
+    """Files that are lacking, by their paths, and why; and what else cannot be read."""
+    unnamed: int = 0
+    """How many of the latter have no name that is known."""
 
 
 class Stored:
@@ -87,26 +104,17 @@ class Stored:
                 "restorable=True (--restorable)"
             )
         self.driver = "zarr3" if zarr_format(notes["settings"]["ngff_version"]) == 3 else "zarr"
-        self.root = zarr.open_group(self.target, mode="r", use_consolidated=False)
+        self.others = int(notes["settings"]["kept"]["others"][0])
         self._open: dict[str, Pixels] = {}
         self._cut: dict[str, tuple[Sequence[str], Sequence[int]]] = {}
-
-    @cached_property
-    def groups(self) -> list[str]:
-        """Groups of the images at full resolution."""
-        own: Any = self.root["tiffstack"].attrs["images"]
-        return [f"{path}/0".lstrip("/") for path in own]
-
-    def labels(self, group: str) -> xr.Dataset:
-        """Labels of an image."""
-        store: Any = self.target
-        ds: xr.Dataset = xr.open_zarr(store, group=group, chunks=None, consolidated=False)
-        return ds.drop_vars("image").load()
 
     def slabs(self, record: Record) -> Slabs:
         """Pixels of a file."""
         paths = [f"{group}/image" for group in record.groups]
-        return Slabs([self._image(path) for path in paths], *self._axes(paths[0]), record)
+        try:
+            return Slabs([self._image(path) for path in paths], *self._axes(paths[0]), record)
+        except Exception as error:  # of damaged metadata
+            raise Damaged(f"{PIXELS} {unreadable(error)}") from error
 
     def _image(self, path: str) -> Pixels:
         """Open an array of pixels, once."""
@@ -117,62 +125,97 @@ class Stored:
     def _axes(self, path: str) -> tuple[Sequence[str], Sequence[int]]:
         """Names of the axes of an array of pixels, and the extent of its objects along each."""
         if path not in self._cut:
-            array: Any = self.root[path]
-            names = array.metadata.dimension_names if self.driver == "zarr3" else None
-            names = names or array.attrs["_ARRAY_DIMENSIONS"]
-            self._cut[path] = names, array.shards or array.chunks
+            array: Any = zarr.open_array(self.target, path=path, mode="r")
+            self._cut[path] = dims_of(array), array.shards or array.chunks
         return self._cut[path]
 
-    def files(self, selection: Mapping[str, Any] | None = None) -> list[StoredFile]:
-        """Files of the store, or those that a selection of labels names.
+    def look(self, selection: Mapping[str, Any] | None = None) -> Found:
+        """Find the files of the store, or those that a selection of labels names.
 
         Raises
         ------
         ValueError
-            Entries are damaged, or the selection names nothing.
+            The selection names nothing, or labels cannot be read to select by.
         """
+        wanted = selected(self.target, selection) if selection else None
+        slots, why = self._entries(SLOTS)
+        names = named(self.target, slots.sizes if slots else None)
         found: dict[str, StoredFile] = {}
-        damaged = []
-        wanted = self._selected(selection) if selection else None
-        for path in (SLOTS, OTHERS):
-            if path not in self.root:
-                continue
-            entries = Entries(self.target, path)
+        lost: dict[str, str] = {}
+        unnamed = 0
+        if slots is not None:
+            unnamed = self._look_at_slots(slots, names, wanted, found, lost)
+        there = {spelled(file.path) for file in found.values()} | lost.keys()
+        lost |= dict.fromkeys((names.every if wanted is None else wanted) - there, why or NOT_KEPT)
+        if wanted is None:
+            unnamed += self._look_at_others(found, lost)
+            for labels, reason in names.unread.items():
+                lost[labels] = f"{reason}: whether further files are lacking is not known"
+        files = [f for f in found.values() if wanted is None or spelled(f.path) in wanted]
+        return Found(files, dict(sorted(lost.items())), unnamed)
 
-            def one(index: tuple[int, ...], entries: Entries = entries) -> StoredFile | str | None:
-                try:
-                    return self._file(Entry(entries, index))
-                except Exception as error:  # a damaged object can raise anything
-                    return f"{entries.path}, entry {index}: {error}"
+    def _entries(self, path: str) -> tuple[Entries | None, str]:
+        """Open the entries of one kind; or say why that cannot be."""
+        try:
+            return Entries(self.target, path), ""
+        except FileNotFoundError:
+            return None, NOT_KEPT
+        except Exception as error:  # of damaged metadata
+            return None, f"{KEPT} {unreadable(error)}"
 
-            with ThreadPoolExecutor(REQUESTS) as pool:
-                for file in pool.map(one, np.ndindex(entries.shape)):
-                    if isinstance(file, str):
-                        damaged.append(file)
-                    elif file is not None:
-                        found.setdefault(file.path, file)
-        if damaged:
-            raise ValueError(
-                f"{self.name}: what was kept of {counted(len(damaged), 'file')} is damaged:\n"
-                f"{first_lines(damaged)}"
-            )
-        return [f for f in found.values() if wanted is None or _spelled(f.path) in wanted]
+    def _look_at_slots(
+        self,
+        entries: Entries,
+        names: Named,
+        wanted: set[str] | None,
+        found: dict[str, StoredFile],
+        lost: dict[str, str],
+    ) -> int:
+        """Read the entries of the files in slots; returns how many damaged ones have no name."""
+        every = list(np.ndindex(entries.shape))
+        if wanted is not None:
+            every = [index for index in every if names.slots.get(index) in {None, *wanted}]
+        unnamed = 0
+        for index, file in self._read(entries, every):
+            if isinstance(file, str):
+                name = names.slots.get(index)
+                unnamed += name is None
+                at = ", ".join(f"{d} {i}" for d, i in zip(entries.sizes, index, strict=True))
+                lost[name or f"the file at {at}, counted from 0"] = file
+            elif file is not None:
+                found.setdefault(file.path, file)
+        return unnamed
 
-    def lacking(
-        self, files: Sequence[StoredFile], selection: Mapping[str, Any] | None = None
-    ) -> list[str]:
-        """Find files of the array, or of a selection, of which nothing is kept: their paths."""
-        there = {_spelled(file.path) for file in files}
-        if selection:
-            return sorted(self._selected(selection) - there)
+    def _look_at_others(self, found: dict[str, StoredFile], lost: dict[str, str]) -> int:
+        """Read the entries of the files in no slot, whose names only they say; as above."""
+        if not self.others:
+            return 0
+        entries, why = self._entries(OTHERS)
+        if entries is None:
+            lost[counted(self.others, "file") + " in no slot"] = why
+            return self.others
+        unnamed = 0
+        for (number,), file in self._read(entries, list(np.ndindex(entries.shape))):
+            if isinstance(file, str):
+                unnamed += 1
+                lost[f"a file in no slot, number {number + 1} of {self.others}"] = file
+            elif file is not None:
+                found.setdefault(file.path, file)
+        return unnamed
 
-        def one(group: str) -> set[str]:
-            node: Any = self.root[group]
-            source, paths = str(node.attrs.get("source", "")), np.ravel(node["path"][...])
-            return {below(source, str(path)) for path in paths if path}
+    def _read(
+        self, entries: Entries, indexes: Sequence[tuple[int, ...]]
+    ) -> Iterator[tuple[tuple[int, ...], StoredFile | str | None]]:
+        """Read what file each entry is of: none, or why it cannot be known."""
+
+        def one(index: tuple[int, ...]) -> StoredFile | str | None:
+            try:
+                return self._file(Entry(entries, index))
+            except Damaged as error:
+                return str(error)
 
         with ThreadPoolExecutor(REQUESTS) as pool:
-            return sorted(set().union(*pool.map(one, self.groups)) - there)
+            yield from zip(indexes, pool.map(one, indexes), strict=True)
 
     def _file(self, entry: Entry) -> StoredFile | None:
         """Read what file an entry is of; None where there is none."""
@@ -185,50 +228,3 @@ class Stored:
         return StoredFile(
             self, entry, record.path, record.size, record.mtime, record.sha256, made_by
         )
-
-    def _selected(self, selection: Mapping[str, Any]) -> set[str]:
-        """Paths of the files with some labels."""
-        paths: set[str] = set()
-        seen: dict[str, list[Any]] = {name: [] for name in selection}
-        wanted = {
-            name: list(values) if isinstance(values, (list, tuple)) else [values]
-            for name, values in selection.items()
-        }
-        for group in self.groups:
-            ds = self.labels(group)
-            here: Any = ds["path"]
-            for name, values in wanted.items():
-                if name not in here.coords:
-                    raise ValueError(
-                        f"{name}={values[0]} selects nothing: the labels of the files are "
-                        f"{', '.join(map(str, here.coords))}"
-                    )
-                labels = ds[name]
-                seen[name] += np.ravel(labels.values).tolist()
-                same = [any(_same(each, v) for v in values) for each in np.ravel(labels.values)]
-                kept = xr.DataArray(np.reshape(same, labels.shape), dims=labels.dims)
-                here = here.where(kept, "")
-            source = str(ds.attrs.get("source", ""))
-            paths |= {below(source, str(p)) for p in np.ravel(here.values) if p}
-        for name, values in wanted.items():
-            if lacking := [v for v in values if not any(_same(each, v) for each in seen[name])]:
-                there = list(dict.fromkeys(map(str, seen[name])))
-                raise ValueError(
-                    f"{name}={lacking[0]} is no label; those of {name} are:\n{first_lines(there)}"
-                )
-        return paths
-
-
-def _same(label: Any, wanted: Any) -> bool:
-    """Whether a label is the one that is wanted, which a shell gives as text."""
-    if str(label) == str(wanted):
-        return True
-    try:
-        return float(label) == float(wanted)
-    except (TypeError, ValueError):
-        return False
-
-
-def _spelled(path: str) -> str:
-    """Spell a path as labels of a store do, which hold UTF-8 alone."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

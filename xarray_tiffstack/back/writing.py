@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from xarray_tiffstack.back.folder import sha256_of
+from xarray_tiffstack.back.records import Damaged
 from xarray_tiffstack.back.stored import Stored, StoredFile
-from xarray_tiffstack.messages import counted, first_lines
+from xarray_tiffstack.messages import DAMAGED, counted, first_lines
 from xarray_tiffstack.ome_zarr.lock import locked
 from xarray_tiffstack.ome_zarr.pool import threads
 from xarray_tiffstack.ome_zarr.progress import bar
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
     from xarray_tiffstack.ome_zarr.progress import Shown
 
+MEND = (
+    "Where the raw files are still there: verify, then convert again, which writes anew what is "
+    "damaged."
+)
 PARTIAL = ".tiffstack-partial"  # what a file is called until it is all there ends in this
 
 
@@ -63,6 +68,8 @@ class Restored:
                 text += f"; {counted(self.there, 'file')} there already, with the same SHA-256"
         if self.failed:
             text += f"\n{counted(len(self.failed), 'file')} not:\n{first_lines(self.failed)}"
+            if any(DAMAGED in line for line in self.failed):
+                text += f"\n{MEND}"
         return text
 
 
@@ -133,9 +140,10 @@ def restore(
     """
     threads(workers)
     stored = Stored(store)
-    files = _safe(stored.files(sel))
+    found = stored.look(sel)
+    files = _safe(found.files)
     nbytes = sum(file.size for file in files)
-    lacking = tuple(f"{path}: the store does not keep it" for path in stored.lacking(files, sel))
+    lacking = tuple(f"{path}: {why}" for path, why in found.lost.items())
     if check:
         failed = _each(files, proven, workers, progress, "checked")
         return Restored(stored.name, None, len(files) - len(failed), 0, nbytes, failed + lacking)
@@ -229,6 +237,8 @@ def proven(file: StoredFile) -> str | None:
 
 def _in_vain(file: StoredFile, error: Exception) -> str:
     """Say why the bytes could not be made."""
+    if isinstance(error, Damaged):
+        return str(error)
     reason = f"cannot be made again: {str(error) or type(error).__name__}"
     if file.made_by not in ("", VERSION):
         reason += f". It was converted with {file.made_by}, and here is {VERSION}: install that"
@@ -244,7 +254,7 @@ def _reason(file: StoredFile, sha256: str, size: int) -> str | None:
             f"{VERSION} makes other bytes of its pixels than {file.made_by}, with which it was "
             "converted: install that"
         )
-    return "other bytes are made of what the store holds: it is damaged"
+    return f"other bytes are made of what the store holds: it {DAMAGED}"
 
 
 def _not_there(

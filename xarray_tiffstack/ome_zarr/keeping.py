@@ -46,7 +46,7 @@ class Keeper(Protocol):
         """Write the entries of the files that are in no slot."""
 
     def kept(self, target: Target, plan: Plan) -> Kept:
-        """Say what is kept, by whichever process."""
+        """Say what is kept, by whichever process, when all is written; what is lost is mended."""
 
 
 def with_room(plan: Plan, keeper: Keeper) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from xarray_tiffstack.messages import FIRST, counted, first_lines
+from xarray_tiffstack.messages import DAMAGED, FIRST, counted, first_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +67,8 @@ class Proof:
                 first_lines(self.failed),
                 "Do not delete the raw folder; or copy these files first.",
             ]
+            if any(DAMAGED in line for line in self.failed):
+                lines.append("Convert again: what is damaged in the store is written anew.")
         else:
             lines += [
                 f"restorable: each of {counted(self.files, 'file')} in {self.folder} "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import xarray as xr
 
+from xarray_tiffstack.messages import unreadable
 from xarray_tiffstack.ome_zarr.journal import FIELDS, path_of
 from xarray_tiffstack.ome_zarr.metadata import zarr_format
 from xarray_tiffstack.ome_zarr.outcomes import put_together
@@ -122,11 +123,11 @@ class _Checker:
 
     def _stored(self, block: Block, level: int) -> int | None:
         """Checksum of what the store holds; None where it cannot be decoded."""
-        array = self.levels.array(block, level)
         pieces = self.plan.pieces(self.plan.region(block, level), self.plan.settings.unit(level))
         try:
+            array = self.levels.array(block, level)
             return summed(array[tuple(piece.values())] for piece in pieces)
-        except Exception:  # a damaged chunk can raise anything
+        except Exception:  # a damaged chunk, or what describes the array, can raise anything
             return None
 
     def _locate(self, block: Block, bad: Sequence[int], broken: Broken) -> Iterator[Difference]:
@@ -154,7 +155,7 @@ class _Checker:
         try:
             stored = self.levels.array(block, level)[at]
         except Exception as error:
-            return f"cannot be decoded: {error}"
+            return unreadable(error)
         same = np.array_equal(stored, pixels, equal_nan=stored.dtype.kind in "fc")
         return None if same else "other pixels"
 
@@ -198,7 +199,10 @@ class _Recheck:
         collection = plan.collection
         if image not in self.stored:
             group = plan.images[image].group(0)
-            opened = xr.open_zarr(store.target, group=group, consolidated=False, chunks=None)
+            try:
+                opened = xr.open_zarr(store.target, group=group, consolidated=False, chunks=None)
+            except Exception as error:  # of damaged metadata or labels, whatever reads them
+                return f"{group} of the store {unreadable(error)}"
             self.stored[image] = opened["image"]
         at = dict(zip(collection.slot_dims, slot, strict=True))
         pixels = self.stored[image].isel(at, missing_dims="ignore")
