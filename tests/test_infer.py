@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from xarray_tiffstack.names.infer import Inference, infer
@@ -179,15 +179,26 @@ def acquisitions(draw: st.DrawFn) -> tuple[dict[str, np.ndarray], list[str], lis
             for marker, word in zip(markers, words, strict=True)
         ]
         names.append(between.join([prefix, *parts] if prefix else parts) + suffix + ".tif")
+    # C10 and C11 beside a field or a site are places in a plate, and were no channels.
+    assume(
+        "C" not in markers
+        or {"field", "site"}.isdisjoint(axes)
+        or not any(re.search("(?<![A-Za-z])C[0-9]{2}(?![0-9])", name) for name in names)
+    )
     return dict(zip(axes, cells.T, strict=True)), markers, names
 
 
-def readings(values: np.ndarray, names: list[str]) -> list[list[float]]:
-    """Read values as they were meant, and as decimals: "ex6-2.0ang" may be an angle of 2.0."""
-    found = [match for name in names if (match := re.search(r"\d+\.(\d+)", name))]
-    meant = values.tolist()
-    as_decimals = [int(match[1]) for match in found] == meant
-    return [meant, [float(match[0]) for match in found]] if as_decimals else [meant]
+def readings(values: np.ndarray, names: list[str]) -> dict[str, list[float]]:
+    """Read values as they were meant, and as decimals: "ex6-2.0ang" may be an angle of 2.0.
+
+    The keys are letters before a decimal number, by which it may be called.
+    """
+    found = [re.findall(r"([A-Za-z]*)(\d+\.(\d+))", name) for name in names]
+    right = {"meant": values.tolist()}
+    for decimals in zip(*found, strict=False):
+        if [int(after) for _, _, after in decimals] == values.tolist():
+            right[decimals[0][0].lower()] = [float(number) for _, number, _ in decimals]
+    return right
 
 
 def test_made_up_names_are_read_rightly_or_refused() -> None:
@@ -195,6 +206,15 @@ def test_made_up_names_are_read_rightly_or_refused() -> None:
 
     @given(acquisitions())
     @example(({"angle": np.array([0, 1])}, ["ang"], ["ex6-2.0ang.tif", "ex6-2.1ang.tif"]))
+    @example(({"angle": np.array([0, 1])}, ["ang"], ["A1_B2.0ang.tif", "A1_B2.1ang.tif"]))
+    @example(({"angle": np.array([0, 1])}, ["ang"], ["0.4_GEM2.0ang.tif", "0.4_GEM2.1ang.tif"]))
+    @example(
+        (
+            {"channel": np.array([2, 2, 3, 3]), "field": np.array([0, 1, 0, 1])},
+            ["C", "f"],
+            ["C2_f0.tif", "C2_f1.tif", "C3_f0.tif", "C3_f1.tif"],
+        )
+    )  # not wells of row C
     @settings(max_examples=150, deadline=None)
     def check(acquisition: tuple[dict[str, np.ndarray], list[str], list[str]]) -> None:
         truth, markers, names = acquisition
@@ -210,11 +230,12 @@ def test_made_up_names_are_read_rightly_or_refused() -> None:
         assert len(columns) == len(varying), found.template
         for axis, values in varying.items():
             right = readings(values, names)
-            same = [name for name, column in columns.items() if column.tolist() in right]
-            # Bare letters after a number may be a unit or a marker; then the axis is not named.
+            same = [name for name, column in columns.items() if column.tolist() in right.values()]
+            # Bare letters after a number may be a unit or a marker; then the axis is not named, or
+            # a decimal number has the name of the letters before it.
+            known = {axis, own[axis], *right}
             assert any(
-                name == axis or name.lower() == own[axis] or re.fullmatch("n[0-9]*|time", name)
-                for name in same
+                name.lower() in known or re.fullmatch("n[0-9]*|time", name) for name in same
             ), found.template
 
     check()

@@ -34,7 +34,7 @@ from xarray_tiffstack.names.punctuation import (
     with_signs,
     with_texts,
 )
-from xarray_tiffstack.names.vocabulary import GENERIC, MARKERS, NOT_IN_PLATES
+from xarray_tiffstack.names.vocabulary import GENERIC, LETTERS, MARKERS, NOT_IN_PLATES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -249,7 +249,9 @@ def _wells(field: Field, *, plate: bool) -> Pieces:
     upper = all(match["row"].isupper() for match in matches)
     if len(heads) > 1 or not (heads != {None} or plate or (rows > 1 and free and upper)):
         return []
-    if rows == 1 and heads == {None} and (noun in NOT_IN_PLATES or not upper):
+    # One row, C2 and C3, may count what begins with this letter: they are as unclear as C1 and C2.
+    counts = not padded and {match["row"].lower() for match in matches} <= LETTERS.keys()
+    if rows == 1 and heads == {None} and (noun in NOT_IN_PLATES or not upper or counts):
         return []
     head = heads.pop() or ""
     if head and head.lower() != "well" and rows == 1:
