@@ -15,7 +15,7 @@ import pytest
 import tifffile
 import xarray as xr
 from conftest import write_acquisition
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from xarray_tiffstack.cli import main
@@ -352,3 +352,108 @@ def test_killed_and_called_again(tmp_path: Path) -> None:
         0, 99, (24, 20, 200, 200), "uint16", chunks=(1, 20, 200, 200)
     )
     np.testing.assert_array_equal(found.values, pixels.compute())
+
+
+# --- what is not read back ------------------------------------------------------------------------
+
+
+@st.composite
+def laden(draw: st.DrawFn) -> tuple[xr.Dataset, list[str]]:
+    """A Dataset with coordinates of every kind, and what is inside a file."""
+    ds = draw(datasets())
+    if "channel" not in ds.dims:
+        ds = ds.expand_dims(channel=draw(st.sampled_from([["a", "b"], [488, 560]])))
+    step = draw(st.sampled_from([1500, 0.5]))
+    times = np.arange(3) * step + draw(st.sampled_from([0, 0, 7]))
+    times[2] += draw(st.sampled_from([0, 0, 40]))
+    unit = draw(st.sampled_from(["millisecond", "second", None]))
+    attrs = {"units": unit} if unit else {}
+    ds = ds.expand_dims(time=3).assign_coords(time=("time", times, attrs))
+    axis = draw(st.sampled_from(["z", "y", "x"]))
+    change = draw(st.sampled_from(["begin", "uneven", "unit", "drop", "nothing"]))
+    values, units = ds[axis].values.copy(), {"units": "micrometer"}
+    if change == "begin":
+        values += 12.5
+    elif change == "uneven":
+        values[-1:] += 1
+    elif change == "unit":
+        units = {"units": "pixel"}
+    ds = ds.assign_coords({axis: (axis, values, units)})
+    ds = ds.drop_vars(axis) if change == "drop" else ds
+    for i, dims in enumerate(draw(st.lists(st.sets(st.sampled_from(list(ds.dims)), max_size=2),
+                                           max_size=4))):  # fmt: skip
+        shape = [ds.sizes[d] for d in dims]
+        data = np.arange(np.prod(shape, dtype=int)).reshape(shape) + 5
+        ds = ds.assign_coords({f"extra{i}": (tuple(dims), data)})
+    if draw(st.booleans()):
+        missing = np.ones([ds.sizes["time"], ds.sizes["channel"]], bool)
+        missing[draw(st.sampled_from([(1, 0), (2, slice(None)), (slice(None), 0)]))] = False
+        ds = ds.assign_coords(present=(("time", "channel"), missing))
+    inside = draw(st.lists(st.sampled_from(["z", "time", "channel"]), unique=True))
+    return ds, inside
+
+
+def is_back(found: xr.Dataset, ds: xr.Dataset, name: str) -> bool:
+    """Whether a coordinate was read as it was, its labels in any order."""
+    if name not in found.coords:
+        return False
+    here, there = found[name], ds[name]
+    if name == "present":
+        there = there.squeeze([d for d in there.dims if d not in found.dims])
+        there = there.sel({d: found[d].values for d in there.dims if d in here.dims})
+        here = here.isel({d: 0 for d in here.dims if d not in there.dims})
+        return bool((here.broadcast_like(there).transpose(*there.dims) == there).all())
+    if here.dtype.kind == there.dtype.kind == "O" or there.dtype.kind in "OU":
+        return set(map(str, np.ravel(here.values))) == set(map(str, np.ravel(there.values)))
+    factor = 1000.0 if here.attrs.get("units") == "millisecond" and there.attrs.get(
+        "units") == "second" else 1.0  # fmt: skip
+    if here.size != there.size:
+        return False
+    a, b = (np.sort(np.ravel(each.values).astype(float)) for each in (here, there))
+    return bool(np.allclose(a, b * factor, rtol=1e-5, atol=1e-9))
+
+
+@settings(deadline=None, max_examples=40)
+@given(laden(), st.sampled_from(["imagej", "ome"]))
+def test_every_coordinate_is_read_back_or_listed(
+    drawn: tuple[xr.Dataset, list[str]], kind: Any
+) -> None:
+    ds, inside = drawn
+    with TemporaryDirectory() as folder:
+        written = ds.tiffstack.to_tiff(folder, kind=kind, inside=inside)
+        assume(written.written)
+        listed = {line.partition(":")[0] for line in written.lost}
+        assert listed <= {*map(str, ds.coords)}
+        found = opened(Path(folder), written.pattern)
+        for name in map(str, ds.coords):
+            assert name in listed or is_back(found, ds, name), (name, written.lost)
+        found.close()
+
+
+def test_what_is_read_back_is_not_listed(tmp_path: Path) -> None:
+    ds = labelled(channel=2, time=3, z=4, y=6, x=7)
+    assert ds.tiffstack.to_tiff(tmp_path / "plain").lost == ()
+    inside = ("time", "z", "channel")
+    assert ds.tiffstack.to_tiff(tmp_path / "ome", kind="ome", inside=inside).lost == ()
+    (line,) = ds.tiffstack.to_tiff(tmp_path / "imagej", inside=inside).lost
+    assert line == "channel: planes say it as text alone"
+
+
+def test_what_is_lost_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ds = labelled(channel=2, time=3, z=4, y=6, x=7)
+    ds = ds.assign_coords(z=ds.z + 5, stage=("time", [3, 4, 5]), focus=("z", [1, 2, 3, 4]))
+    ds["mask"] = ds.image > 5
+    ds["channel"].attrs["colours"] = ["red", "green"]
+    ds = ds.assign_attrs(mouse="m12")
+    ds["image"].attrs["gain"] = 2
+    done = ds.tiffstack.to_tiff(tmp_path / "out")
+    assert {line.partition(":")[0] for line in done.lost} == {
+        "z", "stage", "focus", "channel", "mask", "the image", "the Dataset"
+    }  # fmt: skip
+    assert "z: it begins at 5" in str(done)
+    assert "and 2 more" in str(done)
+    named = ds.tiffstack.to_tiff(tmp_path / "named", "{channel}_t{time:d}_s{stage:d}.tif")
+    assert not any(line.startswith("stage") for line in named.lost)
+    write_acquisition(tmp_path / "raw")
+    assert main(["export", str(tmp_path / "raw"), str(tmp_path / "new"), "--quiet"]) == 0
+    assert "not read back from the files" in capsys.readouterr().out

@@ -31,9 +31,10 @@ class Back(Data):
 
         For people and programs that need TIFFs. The files are not those that the data came from:
         `xarray_tiffstack.restore` writes those. ``xr.open_dataset(folder, engine="tiffstack",
-        pattern=exported.pattern)`` reads pixels, labels and voxel size again. Positions begin at 0
-        there; labels that are not along a dimension are text in the files, or in the names that
-        `pattern` makes.
+        pattern=exported.pattern)`` reads pixels, labels and voxel size again. What it does not
+        read is listed in ``exported.lost``, with the reason: labels that are neither a dimension
+        nor in the names (the files say them as text alone), where positions begin, uneven times,
+        attributes.
 
         Parameters
         ----------
@@ -58,7 +59,7 @@ class Back(Data):
         Returns
         -------
         Exported
-            How many files, and the ``pattern`` of their names.
+            How many files, the ``pattern`` of their names, and what is ``lost``.
 
         Raises
         ------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from xarray_tiffstack.back.losses import lost
 from xarray_tiffstack.back.naming import Names, names_of
 from xarray_tiffstack.back.writing import PARTIAL, appear
 from xarray_tiffstack.messages import counted, first_lines, one_of
@@ -50,6 +51,8 @@ class Exported:
     """Slots that have no file, and got none."""
     nbytes: int
     """Bytes of pixels written."""
+    lost: tuple[str, ...] = ()
+    """Coordinates and attributes that are not read back from the files, and why."""
 
     def __str__(self) -> str:
         """Return it in a few lines."""
@@ -59,7 +62,10 @@ class Exported:
             text += f"; {counted(self.there, 'file')} there already, and left"
         if self.absent:
             text += f"; {counted(self.absent, 'slot')} without a file, and none written"
-        return f"{text}\npattern={self.pattern!r}"
+        text += f"\npattern={self.pattern!r}"
+        if self.lost:
+            text += f"\nnot read back from the files:\n{first_lines(self.lost)}"
+        return text
 
 
 def to_tiff(
@@ -76,7 +82,7 @@ def to_tiff(
     """Write a Dataset as TIFFs; ``ds.tiffstack.to_tiff`` says what each option means."""
     one_of("existing", existing, ("raise", "skip"))
     one_of("kind", kind, writing.KINDS)
-    threads(workers)
+    number = threads(workers)
     if "image" not in ds.data_vars:
         raise ValueError(f"to_tiff writes the variable 'image'; here are {list(ds.data_vars)}")
     # Labels are needed many times, and are small.
@@ -88,6 +94,8 @@ def to_tiff(
     _check_place(target, ds)
     names = names_of(ds, outside, pattern)
     todo, absent = _todo(ds, names, outside)
+    named = np.vectorize(todo.__contains__, otypes=[bool])(names.paths)
+    gone = lost(ds, kept, names.tokens, _content(ds, kept, {}), kind, named)
     there = [path for path in todo if os.path.lexists(target / path)]
     if there and existing == "raise":
         raise FileExistsError(
@@ -96,8 +104,8 @@ def to_tiff(
         )
     for path in there:
         del todo[path]
-    nbytes = _write_all(ds, kept, todo, target, kind, workers, progress)
-    return Exported(str(target), names.pattern, len(todo), len(there), absent, nbytes)
+    nbytes = _write_all(ds, kept, todo, target, kind, number, progress)
+    return Exported(str(target), names.pattern, len(todo), len(there), absent, nbytes, gone)
 
 
 def _inside(ds: xr.Dataset, inside: Sequence[str]) -> dict[str, str]:
@@ -156,13 +164,13 @@ def _write_all(
     todo: Mapping[str, dict[str, int]],
     target: Path,
     kind: Kind,
-    workers: int | None,
+    workers: int,
     progress: Shown,
 ) -> int:
     """Write the files, in threads; returns the bytes of their pixels."""
     one = _content(ds, kept, {}).nbytes
     with bar("written", one * len(todo), progress) as advance:
-        pool = ThreadPoolExecutor(threads(workers))
+        pool = ThreadPoolExecutor(workers)
         try:
             for _ in pool.map(
                 lambda path: _write(ds.isel(todo[path]), kept, target / path, kind), todo

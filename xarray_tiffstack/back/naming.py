@@ -29,6 +29,7 @@ class Names:
 
     def __init__(self, pattern: str, paths: np.ndarray) -> None:
         self.pattern, self.paths = pattern, paths
+        self.tokens = tuple(Pattern(pattern).tokens)
 
     def __iter__(self) -> Iterator[tuple[tuple[int, ...], str]]:
         """Each slot and the name of its file."""
