@@ -138,14 +138,14 @@ def restore(
     >>> raw.cleanup(), saved.cleanup()
     (None, None)
     """
-    threads(workers)
+    number = threads(workers)
     stored = Stored(store)
     found = stored.look(sel)
     files = _safe(found.files)
     nbytes = sum(file.size for file in files)
     lacking = tuple(f"{path}: {why}" for path, why in found.lost.items())
     if check:
-        failed = _each(files, proven, workers, progress, "checked")
+        failed = _each(files, proven, number, progress, "checked")
         return Restored(stored.name, None, len(files) - len(failed), 0, nbytes, failed + lacking)
     if folder is None:
         raise ValueError("restore needs a folder to write to, or check=True")
@@ -156,9 +156,9 @@ def restore(
     if not above.is_dir():
         raise FileExistsError(f"{above} is a file: name a folder to write to")
     with locked(target):
-        todo = _not_there(files, target, workers, progress)
+        todo = _not_there(files, target, number, progress)
         _check_room(todo, above)
-        failed = _each(todo, lambda file: _write(file, target), workers, progress, "written")
+        failed = _each(todo, lambda file: _write(file, target), number, progress, "written")
     there = len(files) - len(todo)
     written = len(todo) - len(failed)
     return Restored(stored.name, str(target), written, there, nbytes, failed + lacking)
@@ -195,7 +195,7 @@ def _safe(files: list[StoredFile]) -> list[StoredFile]:
 def _each(
     files: Sequence[StoredFile],
     work: Callable[[StoredFile], str | None],
-    workers: int | None,
+    workers: int,
     progress: Shown,
     verb: str,
 ) -> tuple[str, ...]:
@@ -214,9 +214,9 @@ def _each(
 
 
 @contextmanager
-def _pool(workers: int | None) -> Iterator[ThreadPoolExecutor]:
+def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
     """Threads that stop with the file that they are at, when interrupted."""
-    with ThreadPoolExecutor(threads(workers)) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         try:
             yield pool
         finally:
@@ -258,7 +258,7 @@ def _reason(file: StoredFile, sha256: str, size: int) -> str | None:
 
 
 def _not_there(
-    files: list[StoredFile], target: Path, workers: int | None, progress: Shown
+    files: list[StoredFile], target: Path, workers: int, progress: Shown
 ) -> list[StoredFile]:
     """Find the files that are not there yet; none may be there with other bytes."""
     there = [file for file in files if os.path.lexists(target / file.path)]
