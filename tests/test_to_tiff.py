@@ -457,3 +457,31 @@ def test_what_is_lost_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     write_acquisition(tmp_path / "raw")
     assert main(["export", str(tmp_path / "raw"), str(tmp_path / "new"), "--quiet"]) == 0
     assert "not read back from the files" in capsys.readouterr().out
+
+
+# --- what others read -----------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")  # another package's
+@pytest.mark.parametrize(
+    ("kind", "reader"),
+    [("ome", "bioio_ome_tiff"), ("ome", "bioio_tifffile"), ("imagej", "bioio_tifffile")],
+)
+def test_bioio_reads_pixels_scale_and_names(tmp_path: Path, kind: Any, reader: str) -> None:
+    bioio = pytest.importorskip(reader)
+    ds = labelled(channel=2, time=3, z=4, y=6, x=7)
+    ds.tiffstack.to_tiff(tmp_path / "all", kind=kind, inside=("time", "z", "channel"))
+    ds.tiffstack.to_tiff(tmp_path / "each", kind=kind)
+    dims = {"T": "time", "C": "channel", "Z": "z", "Y": "y", "X": "x"}
+    one = ds.isel(channel=[1], time=[1])
+    path = tmp_path / "each" / "channel-560nm_CamB" / "time1500.tif"
+    for part, file in ((ds, tmp_path / "all" / "image.tif"), (one, path)):
+        found = bioio.Reader(file)
+        pixels = found.xarray_data.rename({d: dims[d] for d in found.xarray_data.dims})
+        expected = part.image.squeeze([d for d in part.image.dims if d not in pixels.dims])
+        np.testing.assert_array_equal(pixels, expected.transpose(*pixels.dims))
+        size = found.physical_pixel_sizes
+        if reader == "bioio_ome_tiff":
+            assert found.channel_names == part.channel.values.tolist()
+        if (kind, reader) != ("ome", "bioio_tifffile"):  # which knows no OME-XML
+            assert pytest.approx((0.3, 0.104, 0.104)) == (size.Z, size.Y, size.X)
