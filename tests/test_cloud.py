@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -341,14 +342,112 @@ def test_a_conversion_that_slept_stops_when_it_was_taken_over(acquisition, bucke
 
 def test_whichever_part_comes_first_begins(acquisition, bucket):
     ds, store = dataset(acquisition), f"{bucket}/any.zarr"
-    options: dict[str, Any] = {"levels": 2, "limits": ONE_FILE_A_BLOCK, "progress": False}
     second = convert(ds, store, Options(levels=2), limits=ONE_FILE_A_BLOCK, part="2/3")
     assert second.left
-    assert note_of(store)["shared"]
-    with pytest.raises(BlockingIOError, match=r"\(a part, process"):
-        to_ome_zarr(ds, store, **options)
     parts = [start(acquisition, store, "--levels", "2", "--part", f"{n}/3") for n in (3, 1)]
+    while not note_of(store).get("shared"):
+        time.sleep(0.05)
+    with pytest.raises(BlockingIOError, match=r"\(a part, process"):
+        to_ome_zarr(ds, store, levels=2, limits=ONE_FILE_A_BLOCK)
     assert [part.wait() for part in parts] == [0, 0]
     convert(ds, store, Options(levels=2), limits=ONE_FILE_A_BLOCK, part="1/3")
-    assert note_of(store) == {}
+    assert notes_at(bucket, "any.zarr") == []
     assert verify(ds, store).ok
+
+
+def notes_at(bucket: str, name: str) -> list[str]:
+    """Names of the notes of a store and of its parts."""
+    place = Cloud(bucket)
+    return [n for n in place.names() if n.startswith(f".{name}")] + place.names(f".{name}.parts")
+
+
+def test_after_parts_that_ended_a_conversion_begins_at_once(acquisition, bucket):
+    ds, store = dataset(acquisition), f"{bucket}/rest.zarr"
+    first = convert(ds, store, Options(levels=2), limits=ONE_FILE_A_BLOCK, part="1/2")
+    assert first.left
+    assert notes_at(bucket, "rest.zarr") == []
+    to_ome_zarr(ds, store, levels=2, limits=ONE_FILE_A_BLOCK)
+    to_ome_zarr(ds, f"{bucket}/rest-alone.zarr", levels=2, limits=ONE_FILE_A_BLOCK)
+    assert objects("rest.zarr") == objects("rest-alone.zarr")
+
+
+def test_a_part_that_was_killed_is_waited_for(acquisition, bucket, monkeypatch):
+    """As if on another machine: on this one it is seen that its process is dead."""
+    ds, store = dataset(acquisition), f"{bucket}/part.zarr"
+    options: dict[str, Any] = {"levels": 2, "chunks": {"z": 1}}
+    words = ("--levels", "2", "--chunks", "z=1", "--part")
+    with start(acquisition, store, *words, "1/2") as part:
+        while not note_of(store).get("shared"):
+            time.sleep(0.05)
+        part.kill()
+    monkeypatch.setattr("xarray_tiffstack.ome_zarr.lease.socket.gethostname", lambda: "another")
+    assert convert(ds, store, Options(**options), part="2/2").left  # that this ends is no matter
+    with pytest.raises(BlockingIOError, match=rf"\(a part, process {part.pid} on"):
+        to_ome_zarr(ds, store, **options)
+    monkeypatch.setattr("xarray_tiffstack.ome_zarr.lease.STALE", 0.5)
+    to_ome_zarr(ds, store, **options)
+    assert notes_at(bucket, "part.zarr") == []
+    to_ome_zarr(ds, f"{bucket}/part-alone.zarr", **options)
+    assert objects("part.zarr") == objects("part-alone.zarr")
+
+
+def test_a_part_that_slept_stops_when_it_was_taken_over(acquisition, bucket, monkeypatch):
+    monkeypatch.setattr("xarray_tiffstack.ome_zarr.lease.BEAT", 60)
+    store = f"{bucket}/asleep.zarr"
+    with pytest.raises(BlockingIOError, match="took over"), locked(store, shared=True) as part:  # noqa: PT012
+        part.share()
+        with monkeypatch.context() as later:
+            later.setattr("xarray_tiffstack.ome_zarr.lease.STALE", 0)
+            with locked(store) as other:
+                other.require(look=True)
+        part.require(look=True)
+    assert notes_at(bucket, "asleep.zarr") == []
+
+
+def test_parts_and_conversions_are_never_at_work_together(bucket):
+    """Parts that begin and end in the same moments as conversions: each sees the others."""
+    store, present, guard = f"{bucket}/crowd.zarr", Counter[str](), threading.Lock()
+    met: Counter[str] = Counter()
+
+    def seen(kind: str, change: int) -> None:
+        with guard:
+            present[kind] += change
+            assert not present["alone"] or present.total() == 1
+            met[kind] += change > 0
+
+    def part(number: int) -> None:
+        rng = random.Random(number)
+        for _ in range(4):
+            try:
+                with locked(store, shared=True) as lock:
+                    kind = "alone" if lock.alone else "part"
+                    seen(kind, 1)
+                    time.sleep(rng.random() / 10)
+                    seen(kind, -1)
+                    lock.share()
+                    seen("part", 1)
+                    time.sleep(rng.random() / 10)
+                    seen("part", -1)
+            except BlockingIOError:
+                met["refused part"] += 1
+
+    def alone(number: int) -> None:
+        rng = random.Random(number)
+        for _ in range(12):
+            time.sleep(rng.random() / 10)
+            try:
+                with locked(store):
+                    seen("alone", 1)
+                    time.sleep(rng.random() / 10)
+                    seen("alone", -1)
+            except BlockingIOError:
+                met["refused"] += 1
+
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(part, n) for n in range(4)]
+        done += [pool.submit(alone, n) for n in range(4)]
+        for each in done:
+            each.result()
+    assert met["alone"] > 1 < met["part"]
+    assert met["refused"] > 1
+    assert notes_at(bucket, "crowd.zarr") == []

@@ -50,9 +50,11 @@ class Cloud:
         spec = kvstore_of(self.target, "") if isinstance(self.target, str) else None
         return _opened(json.dumps(spec)) if spec else None
 
-    def names(self) -> list[str]:
-        """Names in the root, of objects and of what is like a folder; one request."""
-        return sync(_all(self.store.list_dir("")))
+    def names(self, folder: str = "") -> list[str]:
+        """Names in the root or a folder, of objects and of what is like a folder; one request."""
+        if isinstance(self.store, FsspecStore):  # other processes write there, too
+            self.store.fs.invalidate_cache()
+        return sync(_all(self.store.list_dir(folder)))
 
     def keys(self) -> list[str]:
         """List all objects; a request for some 1,000."""
@@ -82,6 +84,30 @@ class Cloud:
             await self.store.set(file[0], Buffer.from_bytes(file[1]))
 
         _each(write, files)
+
+    def stamped(self, key: str) -> tuple[bytes | None, Any]:
+        """Read an object, and its state for `replace`; None and None where there is none."""
+        if (quick := self._quick()) is None:
+            data = self.read([key]).get(key)
+            return data, None if data is None else False
+        found = quick.read(key).result()
+        if found.state != "value":
+            return None, None
+        return bytes(found.value), found.stamp.generation
+
+    def replace(self, key: str, data: bytes | None, stamp: Any) -> bool:
+        """Replace an object that is still in a state, or delete it; False where it changed.
+
+        Where the state is not known, as with a service that tensorstore does not speak to, it is
+        replaced in any case.
+        """
+        if stamp and (quick := self._quick()) is not None:
+            return bool(quick.write(key, data, if_equal=stamp).result().generation)
+        if data is None:
+            self.delete([key])
+        else:
+            self.write([(key, data)])
+        return True
 
     def create_once(self, key: str, data: bytes) -> bool:
         """Write an object where there is none; False where there is one already.

@@ -3,7 +3,12 @@
 A note beside the store says who writes to it, and is renewed while that runs. It is made by a put
 that fails where there is one already (Amazon S3, Google Cloud Storage and Azure have that), so that
 of two conversions that begin at once one is refused. A note that was not renewed for a while is of
-a process that was killed, and is taken over. Parts share one note.
+a process that was killed, and is taken over.
+
+Parts share the note, and beside it each has one of its own. So each can end, or be killed, without
+the others, and it is seen when none is left. A part first writes its own note, and then looks
+whether parts share the note still. Who takes the note alone takes it first, and then looks for
+notes of parts. So of two that do so at once at least one sees the other.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from xarray_tiffstack.ome_zarr.cloud import Cloud
+from xarray_tiffstack.ome_zarr.cloud import AT_ONCE, Cloud
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,22 +39,25 @@ class Lease:
     def __init__(self, place: Cloud, name: str, target: str, shared: bool) -> None:
         self.place, self.name, self.target, self.parts = place, name, target, shared
         self.alone, self.works = True, True
-        self.lost = self._over = False
-        self._renewed = time.time()  # of the clock that goes on while a machine sleeps
+        self.lost = False
         self._token = uuid4().hex
-        self._end, self._asking = threading.Event(), threading.Lock()
+        self._folder = f"{name}.parts"
+        self._own = f"{self._folder}/{self._token}"
+        self._renewed = time.time()  # of the clock that goes on while a machine sleeps
+        self._end, self._asking = threading.Event(), threading.RLock()
 
     # -- as a lock of a local store has it ------------------------------------------------------
 
     def share(self) -> None:
         """Let other parts in."""
-        if self.alone:
-            self.alone = False
-            self._write()
+        with self._asking:
+            if self.alone:
+                self.require(look=True)
+                self._share()
+        self.require()
 
     def last(self) -> bool:
-        """Say that the store is finished: nobody needs the note any more."""
-        self._over = True
+        """Tell nothing: what killed processes leave in the cloud is not deleted."""
         return False
 
     def require(self, look: bool = False) -> None:
@@ -64,7 +72,7 @@ class Lease:
             Another one took over.
         """
         with self._asking:
-            if not self.lost and (look or time.time() - self._renewed > STALE):
+            if look or time.time() - self._renewed > STALE:
                 try:
                     self._renew()
                 except Exception as error:
@@ -78,32 +86,16 @@ class Lease:
 
     # -- the note -------------------------------------------------------------------------------
 
-    def read(self) -> dict[str, Any]:
-        """Read the note; empty where there is none."""
-        try:
-            found: dict[str, Any] = json.loads(self.place.read([self.name]).get(self.name, b"{}"))
-        except ValueError:
-            return {}
-        return found
+    def _read(self) -> tuple[dict[str, Any], Any]:
+        """Read the note, and its state; empty where there is none."""
+        data, stamp = self.place.stamped(self.name)
+        return _parsed(data), stamp
 
     def _note(self) -> bytes:
         about: dict[str, Any] = {"process": os.getpid(), "host": socket.gethostname()}
         about |= {"token": self._token, "renewed": time.time()}
         about |= {"parts": self.parts, "shared": not self.alone}
         return json.dumps(about).encode()
-
-    def _write(self) -> None:
-        now = time.time()
-        self.place.write([(self.name, self._note())])
-        self._renewed = now
-
-    def _renew(self) -> None:
-        """Renew the note, or see that it is of another conversion."""
-        found = self.read()
-        if self.alone and found.get("token") != self._token:
-            self.lost = True
-        elif self.alone or found.get("shared"):
-            self._write()
 
     def take(self, patience: float) -> None:
         """Make the note, or join the parts that have one.
@@ -115,29 +107,99 @@ class Lease:
         """
         deadline = time.monotonic() + patience
         while True:
-            found = self.read()
-            if not found:
-                if self.place.create_once(self.name, self._note()):
+            found, stamp = self._read()
+            if not found and stamp is None:
+                if self.place.create_once(self.name, self._note()) and self._settle():
                     return
                 continue
-            if _is_dead(found):
-                self._write()
-                time.sleep(SURE)
-                if self.read().get("token") == self._token:
+            if found.get("token") == self._token:  # the answer to the first attempt was lost
+                if self._settle():
                     return
-                continue
-            if self.parts and found.get("parts"):
-                if found.get("shared"):
-                    self.alone = False
+            elif found.get("shared") and (others := self._others()[0]):
+                if not self.parts:
+                    raise self._refused(others)
+                if self._join():
                     return
-                if time.monotonic() < deadline:
-                    time.sleep(LOOK)
-                    continue
-            raise BlockingIOError(
-                f"another conversion writes to {self.target} ({_who(found)}): wait until it ends, "
-                f"or write to another store. If it was killed, the same call takes over "
-                f"{STALE:.0f} s after it was last heard of"
-            )
+            elif not found.get("shared") and not _is_dead(found):
+                if not (self.parts and found.get("parts") and time.monotonic() < deadline):
+                    raise self._refused(found)
+                time.sleep(LOOK)
+            elif self.place.replace(self.name, self._note(), stamp):
+                time.sleep(SURE)  # some services cannot replace only what did not change
+
+    def _join(self) -> bool:
+        """Join parts, unless another one takes the note just now."""
+        self.alone = False
+        self.place.write([(self._own, self._note())])
+        if self._read()[0].get("shared"):
+            return True
+        self.alone = True
+        self.place.delete([self._own])
+        time.sleep(LOOK)  # it gives it back if it has seen this one
+        return False
+
+    def _settle(self) -> bool:
+        """Take the note that was just made, unless parts are there: it is theirs then."""
+        others, dead = self._others()
+        if not others:
+            self.place.delete(dead)
+            return True
+        self._share()
+        if not self.parts:
+            raise self._refused(others)
+        return True
+
+    def _share(self) -> None:
+        """Have parts share the note that is held alone."""
+        self.alone = False
+        if self.parts:  # before: else it would be a note that no part has
+            self.place.write([(self._own, self._note())])
+        found, stamp = self._read()
+        self.lost = found.get("token") != self._token
+        if not self.lost and not self.place.replace(self.name, self._note(), stamp):
+            self.lost = not self._read()[0].get("shared")
+
+    def _others(self) -> tuple[dict[str, Any], list[str]]:
+        """Note of another part that is alive, and else the keys of those that are dead."""
+        names = [name for name in self.place.names(self._folder) if name != self._token]
+        keys = [f"{self._folder}/{name}" for name in names]
+        for i in range(0, len(keys), AT_ONCE):
+            for data in self.place.read(keys[i : i + AT_ONCE]).values():
+                if (found := _parsed(data)) and not _is_dead(found):
+                    return found, []
+        return {}, keys
+
+    def _refused(self, by: dict[str, Any]) -> BlockingIOError:
+        return BlockingIOError(
+            f"another conversion writes to {self.target} ({_who(by)}): wait until it ends, "
+            f"or write to another store. If it was killed, the same call takes over "
+            f"{STALE:.0f} s after it was last heard of"
+        )
+
+    # -- while it is held -----------------------------------------------------------------------
+
+    def _renew(self) -> None:
+        """Renew the note, or see that it is of another conversion."""
+        with self._asking:
+            if self._end.is_set() or self.lost:
+                return
+            now = time.time()
+            self.lost = not self._renewed_as(self.name if self.alone else self._own)
+            if not self.lost and not self.alone:
+                found = self._read()[0]
+                self.lost = bool(found) and not found.get("shared")
+            if not self.lost:
+                self._renewed = now
+
+    def _renewed_as(self, key: str) -> bool:
+        """Renew a note that this process made; False where it is not there any more."""
+        for _ in range(2):  # the answer to a first attempt may be lost
+            data, stamp = self.place.stamped(key)
+            if _parsed(data).get("token") != self._token:
+                return False
+            if self.place.replace(key, self._note(), stamp):
+                return True
+        return _parsed(self.place.stamped(key)[0]).get("token") == self._token
 
     def keep(self) -> None:
         """Renew the note until the end; in a thread."""
@@ -148,12 +210,14 @@ class Lease:
     def give_back(self) -> None:
         """Delete the note, unless other parts still need it, or it is of another conversion."""
         self._end.set()
-        if self.lost or not (self.alone or self._over):
-            return
-        with suppress(Exception):  # else it is taken over when it is old
-            found = self.read()
-            if found.get("token") == self._token or (self._over and found.get("shared")):
-                self.place.delete([self.name])
+        with self._asking, suppress(Exception):  # else it is taken over when it is old
+            if not self.alone:
+                self.place.delete([self._own])
+            if self.lost or (not self.alone and self.place.names(self._folder)):
+                return
+            found, stamp = self._read()
+            if found.get("token") == self._token or (found.get("shared") and not self.alone):
+                self.place.replace(self.name, None, stamp)
 
 
 @contextmanager
@@ -182,11 +246,20 @@ def has_lease(target: object) -> bool:
     return isinstance(target, str) and "/" in target.rstrip("/").partition("://")[2]
 
 
+def _parsed(data: bytes | None) -> dict[str, Any]:
+    """Understand a note; empty where there is none, or another thing."""
+    try:
+        found: dict[str, Any] = json.loads(data or b"{}")
+    except ValueError:
+        return {}
+    return found
+
+
 def _is_dead(note: dict[str, Any]) -> bool:
     """Whether who made a note was killed."""
     if time.time() - note.get("renewed", 0) > STALE:
         return True
-    if note.get("host") != socket.gethostname() or note.get("shared") or os.name == "nt":
+    if note.get("host") != socket.gethostname() or os.name == "nt":
         return False
     try:
         os.kill(note["process"], 0)
