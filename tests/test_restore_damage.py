@@ -209,6 +209,21 @@ def test_what_describes_arrays_may_be_damaged(
     assert hashes(tmp_path / "back") == hashes(raw)
 
 
+@pytest.mark.parametrize("damage", [cut, zeros, empty])
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_a_damaged_root_keeps_no_file_back(
+    tmp_path: Path, damage: Callable[[Path], None], version: str
+) -> None:
+    raw, store, _ = saved(tmp_path, ngff_version=version)
+    damage(store / ("zarr.json" if version == "0.5" else ".zattrs"))
+    cut(entry(store, 2, 1))
+    done = restore(store, tmp_path / "back")
+    assert set(reasons(done.failed)) == {reference_name(1, 2)}
+    assert hashes(tmp_path / "back").items() < hashes(raw).items()
+    assert done.written == 15
+    assert restore(store, tmp_path / "some", sel={"stack": 4}).ok
+
+
 def test_damage_behind_the_beginning_of_a_long_entry(tmp_path: Path) -> None:
     """What is kept of a file is several objects of the store: any of them may be damaged."""
     raw, store = tmp_path / "raw", tmp_path / "a.zarr"

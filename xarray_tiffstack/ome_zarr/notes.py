@@ -31,6 +31,12 @@ def read_notes(target: Target) -> dict[str, Any] | None:
     return None if root is None else {"state": "damaged"}
 
 
+def is_root_damaged(target: Target) -> bool:
+    """Whether a store has a root that is no JSON: whether it was complete is not known then."""
+    files = place.read(target, ("zarr.json", ".zgroup", ".zattrs"))
+    return "damaged" in (_attributes(files, "") or {})
+
+
 def is_begun(notes: Mapping[str, Any] | None) -> bool:
     """Whether blocks can be written to what says this of itself."""
     return notes is not None and notes.get("state") not in ("preparing", "damaged")
