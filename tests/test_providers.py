@@ -1,17 +1,25 @@
-"""Azure by Azurite, and Google Cloud Storage by gcp-storage-emulator: servers of this machine.
+"""Azure by Azurite, and Google Cloud Storage by two programs: servers of this machine.
 
-Azurite is found in the path (``npm install -g azurite``), the other beside Python. The emulator of
-Google speaks JSON alone, which stores are written by; sources are read by XML, which no emulator
-does that PyPI, npm or Debian have. So no source at gs:// is read here.
+Azurite is found in the path (``npm install -g azurite``), gcp-storage-emulator beside Python, and
+Google's own test bench in the path (github.com/googleapis/storage-testbench, by pip in an
+environment of its own).
+
+What is not tried: a store in the test bench, which refuses the uploads of gcsfs (their lines end
+otherwise); tensorstore writes there, and it alone of the two has conditional puts. Sources are read
+by XML, of which the emulator has nothing, and the test bench neither listings nor the headers ETag
+and Last-Modified, without which obstore reads no object. So no source at gs:// is read here.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -21,16 +29,18 @@ from conftest import ONE_FILE_A_BLOCK, to_ome_zarr
 from test_convert import dataset
 from test_urls import opened, write_stack
 
-from xarray_tiffstack.ome_zarr.cloud import Cloud
+from xarray_tiffstack.ome_zarr.cloud import Cloud, _opened
+from xarray_tiffstack.ome_zarr.lock import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 AZURITE = shutil.which("azurite-blob")
+BENCH = shutil.which("storage-testbench")
 EMULATOR = shutil.which("gcp-storage-emulator", path=str(Path(sys.executable).parent))
 # The account that Azurite always has, as its documentation prints it.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-SCHEMES = {"azure": "az", "google": "gs"}
+SCHEMES = {"azure": "az", "google": "gs", "testbench": "gs"}
 # Of packages that are imported here: they warn about their own.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -60,27 +70,55 @@ def azure() -> Iterator[dict[str, Any]]:
         AzureBlobFileSystem.clear_instance_cache()
 
 
-@pytest.fixture(scope="module")
-def google() -> Iterator[None]:
-    """An empty bucket, to which the environment leads."""
-    if EMULATOR is None:
-        pytest.skip("gcp-storage-emulator is not installed")
+@contextmanager
+def led_to(port: int) -> Iterator[None]:
+    """Have the environment lead to a server in the place of Google Cloud Storage."""
     import fsspec
 
-    command = (EMULATOR, "start", "-H", "127.0.0.1", "--port", "PORT", "-M", "-q")
-    with (
-        running(*command, "--default-bucket", "bucket") as port,
-        pytest.MonkeyPatch.context() as patch,
-    ):
+    with pytest.MonkeyPatch.context() as patch:
         # Else gcsfs asks by gRPC what kind of bucket it is, which needs certificates.
         patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-        pytest.importorskip("gcsfs")
+        gcsfs = pytest.importorskip("gcsfs")
+        gcsfs.GCSFileSystem.clear_instance_cache()  # of another server, in tests before
+        _opened.cache_clear()
         server = f"http://127.0.0.1:{port}"
         patch.setenv("STORAGE_EMULATOR_HOST", server)
         patch.setenv("TENSORSTORE_GCS_HTTP_URL", server)
         patch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "any")
         for name in ("gs", "gcs"):
             patch.setitem(fsspec.config.conf, name, {"token": "anon"})
+        yield
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        _opened.cache_clear()
+
+
+@pytest.fixture
+def google() -> Iterator[None]:
+    """An empty bucket of the emulator, to which the environment leads."""
+    if EMULATOR is None:
+        pytest.skip("gcp-storage-emulator is not installed")
+    command = (EMULATOR, "start", "-H", "127.0.0.1", "--port", "PORT", "-M", "-q")
+    with running(*command, "--default-bucket", "bucket") as port, led_to(port):
+        yield
+
+
+@pytest.fixture
+def testbench() -> Iterator[None]:
+    """An empty bucket of Google's test bench, to which the environment leads."""
+    if BENCH is None:
+        pytest.skip("storage-testbench is not installed")
+    gunicorn = str(Path(BENCH).with_name("gunicorn"))
+    with (
+        running(gunicorn, "--bind", "127.0.0.1:PORT", "--threads", "8", "testbench:run()") as port,
+        led_to(port),
+    ):
+        about = json.dumps({"name": "bucket"}).encode()
+        asked = Request(
+            f"http://127.0.0.1:{port}/storage/v1/b?project=any",
+            about,
+            {"Content-Type": "application/json"},
+        )
+        urlopen(asked, timeout=60).close()
         yield
 
 
@@ -127,12 +165,50 @@ def test_a_store_in_the_cloud(
     assert ds.tiffstack.verify(store, progress=False).ok
 
 
-def test_one_of_many_begins(azure: dict[str, Any]) -> None:
+@pytest.mark.parametrize("provider", ["azure", "testbench"])
+def test_one_of_many_begins(request: pytest.FixtureRequest, provider: str) -> None:
     """The emulator of Google knows no conditional put."""
-    place = Cloud("az://bucket/once")
+    request.getfixturevalue(provider)
+    place = Cloud(f"{SCHEMES[provider]}://bucket/once")
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda i: place.create_once("x", b"%d" % i), range(4)))
     assert made.count(True) == 1
     assert place.read(["x"]) == {"x": b"%d" % made.index(True)}
     place.delete(["x"])
     assert place.read(["x"]) == {}
+
+
+def test_a_note_is_replaced_only_as_it_was_read(testbench: None) -> None:
+    pytest.importorskip("tensorstore")
+    place = Cloud("gs://bucket/notes")
+    place.write([("x", b"0")])
+    _, stamp = place.stamped("x")
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda i: place.replace("x", b"%d" % i, stamp), range(1, 5)))
+    assert made.count(True) == 1
+    data, later = place.stamped("x")
+    assert data == b"%d" % (made.index(True) + 1)
+    assert not place.replace("x", None, stamp)
+    assert place.replace("x", None, later)
+    assert place.stamped("x") == (None, None)
+
+
+def test_parts_and_conversions_at_google(testbench: None) -> None:
+    pytest.importorskip("tensorstore")
+    store = "gs://bucket/parts.zarr"
+    with locked(store, shared=True) as first:
+        assert first.alone
+        first.share()
+        with locked(store, shared=True) as second:
+            assert not second.alone
+            with pytest.raises(BlockingIOError, match=r"\(a part, process"), locked(store):
+                pass
+            second.require(look=True)
+        first.require(look=True)
+    with (
+        locked(store) as alone,
+        pytest.raises(BlockingIOError, match="another conversion writes"),
+        locked(store),
+    ):
+        alone.require(look=True)
+    assert Cloud("gs://bucket").names() == []

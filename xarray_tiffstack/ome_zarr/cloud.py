@@ -102,7 +102,8 @@ class Cloud:
         replaced in any case.
         """
         if stamp and (quick := self._quick()) is not None:
-            return bool(quick.write(key, data, if_equal=stamp).result().generation)
+            with suppress(ValueError, NotImplementedError):  # it is no state that can be asked for
+                return bool(quick.write(key, data, if_equal=stamp).result().generation)
         if data is None:
             self.delete([key])
         else:
@@ -114,6 +115,13 @@ class Cloud:
 
         Where a service cannot write so, it is looked for instead, just before it is written.
         """
+        if (quick := self._quick()) is not None:
+            with suppress(ValueError, NotImplementedError):
+                found = quick.read(key).result()
+                if found.state == "value":
+                    return False
+                absent = found.stamp.generation
+                return bool(quick.write(key, data, if_equal=absent).result().generation)
         files: Any = self.store.fs if isinstance(self.store, FsspecStore) else None
 
         async def put() -> None:
