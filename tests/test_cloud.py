@@ -380,11 +380,14 @@ def test_a_part_that_was_killed_is_waited_for(acquisition, bucket, monkeypatch):
         while not note_of(store).get("shared"):
             time.sleep(0.05)
         part.kill()
+    killed = time.time()
     monkeypatch.setattr("xarray_tiffstack.ome_zarr.lease.socket.gethostname", lambda: "another")
     assert convert(ds, store, Options(**options), part="2/2").left  # that this ends is no matter
     with pytest.raises(BlockingIOError, match=rf"\(a part, process {part.pid} on"):
         to_ome_zarr(ds, store, **options)
     monkeypatch.setattr("xarray_tiffstack.ome_zarr.lease.STALE", 0.5)
+    while time.time() < killed + 1:
+        time.sleep(0.05)
     to_ome_zarr(ds, store, **options)
     assert notes_at(bucket, "part.zarr") == []
     to_ome_zarr(ds, f"{bucket}/part-alone.zarr", **options)
