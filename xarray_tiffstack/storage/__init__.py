@@ -7,7 +7,7 @@ read.
 from xarray_tiffstack.storage.access import Access, access_of
 from xarray_tiffstack.storage.address import is_url, joined, local_path, split
 from xarray_tiffstack.storage.files import looks, sizes, states
-from xarray_tiffstack.storage.listing import list_url, texts_in
+from xarray_tiffstack.storage.listing import dated, list_url, texts_in
 from xarray_tiffstack.storage.remote import MOST_REQUESTS, ChangedError, Remote, together
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ChangedError",
     "Remote",
     "access_of",
+    "dated",
     "is_url",
     "joined",
     "list_url",

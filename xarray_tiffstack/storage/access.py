@@ -69,6 +69,13 @@ class Access:
         said = [os.environ[name] for name in _ENDPOINTS if os.environ.get(name)]
         return {"endpoint": said[0], **found} if kind == "s3" and said else found
 
+    def headers(self, kind: str) -> dict[str, str]:
+        """Headers of each request, for other clients of the same server."""
+        found: dict[str, str] = _translated(kind, self.options)[1]["client_options"].get(
+            "default_headers", {}
+        )
+        return found
+
     def store(self, url: str) -> tuple[ObjectStore, str]:
         """Store that holds an object, and the key of the object there.
 

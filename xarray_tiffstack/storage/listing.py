@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from xarray_tiffstack.storage.access import Access, access_of
 from xarray_tiffstack.storage.address import split
-from xarray_tiffstack.storage.remote import gone, naming, noticed, stat, together
+from xarray_tiffstack.storage.remote import asked, gone, naming, noticed, stat, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -133,7 +133,15 @@ def _matcher(glob: str) -> Callable[[str], bool]:
 
 def listed(paths: Sequence[str]) -> list[tuple[int, str] | None]:
     """Size and state of objects, None where there is none; of many by listing their folder."""
-    found: dict[str, tuple[int, str]] = {}
+    return [None if seen is None else seen[:2] for seen in dated(paths)]
+
+
+def dated(paths: Sequence[str]) -> list[tuple[int, str, int] | None]:
+    """Size and state of objects, and when each was last changed, in nanoseconds since 1970.
+
+    That is 0 where the server does not say it.
+    """
+    found: dict[str, tuple[int, str, int]] = {}
     access = access_of(paths[0])
     if len(paths) > _FEW and split(paths[0]).kind != "http":
         found, every = _flat(os.path.commonprefix(list(paths)), access, len(paths))  # noqa: RUF071
@@ -147,9 +155,9 @@ def listed(paths: Sequence[str]) -> list[tuple[int, str] | None]:
     return [found.get(path) for path in paths]
 
 
-def _flat(start: str, access: Access, wanted: int) -> tuple[dict[str, tuple[int, str]], bool]:
+def _flat(start: str, access: Access, wanted: int) -> tuple[dict[str, tuple[int, str, int]], bool]:
     """List all objects below a folder, unless there are too many others; and whether it did."""
-    found: dict[str, tuple[int, str]] = {}
+    found: dict[str, tuple[int, str, int]] = {}
     root = start.rpartition("/")[0]
     store, key = access.store(root)
     base = split(root).base
@@ -157,17 +165,22 @@ def _flat(start: str, access: Access, wanted: int) -> tuple[dict[str, tuple[int,
         for objects in store.list(key or None, chunk_size=1000):
             for each in objects:
                 url = f"{base}/{each['path']}"
-                found[url] = noticed(url, access, each)
+                found[url] = (*noticed(url, access, each), _nanoseconds(each))
             if len(found) > _OTHERS * wanted + 1000:
                 return found, False
     return found, True
 
 
-def _stat(url: str, access: Access) -> tuple[int, str] | None:
+def _stat(url: str, access: Access) -> tuple[int, str, int] | None:
     try:
-        return stat(url, access)
+        meta = asked(url, access)
     except FileNotFoundError:
         return None
+    return (*noticed(url, access, meta), _nanoseconds(meta))
+
+
+def _nanoseconds(meta: ObjectMeta) -> int:
+    return round(meta["last_modified"].timestamp() * 10**6) * 1000
 
 
 def texts_in(root: str, glob: str) -> list[str]:

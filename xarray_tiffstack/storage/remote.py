@@ -266,14 +266,18 @@ def stat(url: str, access: Access) -> tuple[int, str]:
     OSError
         There is none, or the server does not say.
     """
+    return noticed(url, access, asked(url, access))
+
+
+def asked(url: str, access: Access) -> ObjectMeta:
+    """Ask the server about an object; raises as `stat` does."""
     store, key = access.store(url)
     try:
         with _gate, naming(url):
-            meta = store.head(key)
+            return store.head(key)
     except FileNotFoundError:
         gone(url, access)
         raise
-    return noticed(url, access, meta)
 
 
 def noticed(url: str, access: Access, meta: ObjectMeta) -> tuple[int, str]:

@@ -15,17 +15,18 @@ import imagecodecs
 import numpy as np
 
 from xarray_tiffstack.tiff.directory import ENCODED, segments
-from xarray_tiffstack.tiff.file import File
 from xarray_tiffstack.tiff.judge import asking, page_at
 from xarray_tiffstack.tiff.meaning import Meaning, page_ndim
 from xarray_tiffstack.tiff.pages import MISSING, Table, check_segments
 from xarray_tiffstack.tiff.reading import fitting_table
+from xarray_tiffstack.tiff.remote import with_file
 
 if TYPE_CHECKING:
     import os
 
     import tifffile
 
+    from xarray_tiffstack.tiff.file import Tiff
     from xarray_tiffstack.tiff.reading import Layout
 
 # The compressions that codecs outside of TIFF know, and their names.
@@ -74,7 +75,7 @@ def ranges(path: str | os.PathLike[str], layout: Layout, *, short: bool = False)
     Parameters
     ----------
     path
-        The file.
+        The file, or its URL.
     layout
         What it must hold, from `probe` of this file or of one like it.
     short
@@ -110,38 +111,42 @@ def ranges(path: str | os.PathLike[str], layout: Layout, *, short: bool = False)
     >>> np.diff(found.offsets.ravel()), found.counts.ravel()
     (array([64]), array([64, 64]))
     """
-    with File(path) as file:
-        table = fitting_table(file, layout)
-        known = _plain.get(id(table))
-        if known is not None and known[0] is table and known[1] is layout:
-            return known[2]
-        count = len(table.data)
-        lead, page_shape, raw = _pages(layout, count, table.meaning.dtype)
-        numbers = np.arange(count)
-        offsets = table.resolve(file, numbers)
-        if (least := int(offsets.min())) >= 0:
-            file.check(least, 0)
-            file.check(int(offsets.max()), table.page_nbytes)
-            sizes = np.full((count, 1), table.page_nbytes)
-            found = [Ranges(raw, numbers, offsets[:, None], sizes, count)]
-            if count == 1:
-                if len(_plain) >= _KINDS:
-                    _plain.clear()
-                _plain[id(table)] = table, layout, found
-            return found
-        found = []
-        plain = numbers[offsets >= 0]
-        if plain.size:
-            file.check(int(offsets[plain].min()), 0)
-            file.check(int(offsets[plain].max()), table.page_nbytes)
-            sizes = np.full((plain.size, 1), table.page_nbytes)
-            found.append(Ranges(raw, plain, offsets[plain][:, None], sizes, count))
-        encoded = numbers[offsets == ENCODED]
-        if encoded.size and not table.ifds.size:
-            found.append(_to_decode("its pages mean nothing alone", encoded, count))
-        elif encoded.size:
-            found += _encoded(file, table, encoded, lead, page_shape, short)
+    return with_file(path, lambda file: _found(file, layout, short))
+
+
+def _found(file: Tiff, layout: Layout, short: bool) -> list[Ranges]:
+    """Find the byte ranges of an open file."""
+    table = fitting_table(file, layout)
+    known = _plain.get(id(table))
+    if known is not None and known[0] is table and known[1] is layout:
+        return known[2]
+    count = len(table.data)
+    lead, page_shape, raw = _pages(layout, count, table.meaning.dtype)
+    numbers = np.arange(count)
+    offsets = table.resolve(file, numbers)
+    if (least := int(offsets.min())) >= 0:
+        file.check(least, 0)
+        file.check(int(offsets.max()), table.page_nbytes)
+        sizes = np.full((count, 1), table.page_nbytes)
+        found = [Ranges(raw, numbers, offsets[:, None], sizes, count)]
+        if count == 1:
+            if len(_plain) >= _KINDS:
+                _plain.clear()
+            _plain[id(table)] = table, layout, found
         return found
+    found = []
+    plain = numbers[offsets >= 0]
+    if plain.size:
+        file.check(int(offsets[plain].min()), 0)
+        file.check(int(offsets[plain].max()), table.page_nbytes)
+        sizes = np.full((plain.size, 1), table.page_nbytes)
+        found.append(Ranges(raw, plain, offsets[plain][:, None], sizes, count))
+    encoded = numbers[offsets == ENCODED]
+    if encoded.size and not table.ifds.size:
+        found.append(_to_decode("its pages mean nothing alone", encoded, count))
+    elif encoded.size:
+        found += _encoded(file, table, encoded, lead, page_shape, short)
+    return found
 
 
 @lru_cache(maxsize=_KINDS)
@@ -161,7 +166,7 @@ def _to_decode(why: str, pages: np.ndarray, total: int) -> Ranges:
 
 
 def _encoded(
-    file: File,
+    file: Tiff,
     table: Table,
     numbers: np.ndarray,
     lead: int,
@@ -232,7 +237,7 @@ def _is_exact(data: bytes, nbytes: int) -> bool:
 
 
 def _segments_of(
-    file: File,
+    file: Tiff,
     table: Table,
     storage: Storage,
     pages: list[int],
