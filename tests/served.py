@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from email.utils import parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -56,8 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
         state = path.stat()
         start, stop = 0, state.st_size
         etag = f'"{state.st_mtime_ns:x}-{state.st_size:x}"'
-        match = self.headers.get("If-Match")
-        if match and self.tells and match != etag:
+        match, since = self.headers.get("If-Match"), self.headers.get("If-Unmodified-Since")
+        late = since and int(state.st_mtime) > parsedate_to_datetime(since).timestamp()
+        if self.tells and ((match and match != etag) or late):
             self.send_response(412)
             self.send_header("Content-Length", "0")
             self.end_headers()

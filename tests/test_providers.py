@@ -165,6 +165,24 @@ def test_a_store_in_the_cloud(
     assert ds.tiffstack.verify(store, progress=False).ok
 
 
+def test_an_index_of_azure(azure: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("icechunk")
+    import obstore
+
+    from xarray_tiffstack import open_index
+    from xarray_tiffstack.storage import Access
+
+    bucket, _ = Access(azure).store("az://bucket/raw")
+    for t in range(2):
+        path = write_stack(tmp_path / f"cell_t{t}.tif", t, 3)
+        obstore.put(bucket, f"indexed/{path.name}", path.read_bytes())
+    ds = opened("az://bucket/indexed", storage_options=azure)
+    ds.tiffstack.to_virtual(tmp_path / "raw.icechunk")
+    store = open_index(tmp_path / "raw.icechunk", storage_options=azure)
+    with xr.open_datatree(store, engine="zarr") as tree:
+        np.testing.assert_array_equal(tree["0"].image.values, ds.image.values)
+
+
 @pytest.mark.parametrize("provider", ["azure", "testbench"])
 def test_one_of_many_begins(request: pytest.FixtureRequest, provider: str) -> None:
     """The emulator of Google knows no conditional put."""

@@ -706,7 +706,7 @@ def test_what_needs_files_on_disks_says_so(bucket: Bucket, tmp_path: Path) -> No
     ds = opened(bucket.put(tmp_path / "raw"), storage_options=bucket.options)
     with pytest.raises(ValueError, match="is at a URL"):
         ds.tiffstack.to_ome_zarr(tmp_path / "a.zarr", restorable=True)
-    with pytest.raises(ValueError, match="is at a URL"):
+    with pytest.raises(ValueError, match=r"is at a URL: write an index of icechunk"):
         ds.tiffstack.to_virtual(tmp_path / "raw.json")
     assert not (tmp_path / "a.zarr").exists()
     found = ds.tiffstack.to_tiff(tmp_path / "new")

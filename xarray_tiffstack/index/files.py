@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
 from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr.journal import NOTES
-from xarray_tiffstack.storage import is_url, joined, looks, split
+from xarray_tiffstack.storage import dated, is_url, joined, looks, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,7 @@ class Files:
     sizes: np.ndarray
     """Bytes."""
     times: np.ndarray
-    """When each was last changed, in nanoseconds since 1970; 0 of objects."""
+    """When each was last changed, in nanoseconds since 1970; 0 where a server does not say it."""
     tags: tuple[str, ...] = ()
     """The ETag of each object; none of files on a disk."""
     prints: np.ndarray | None = None
@@ -53,7 +54,15 @@ class Files:
 
     def full(self) -> list[str]:
         """Paths or URLs of all."""
-        return [joined(self.root, path) for path in self.paths]
+        quoted = is_url(self.root) and split(self.root).kind == "http"
+        return [joined(self.root, quote(path) if quoted else path) for path in self.paths]
+
+    def seen(self, found: Sequence[State | None], times: Sequence[int]) -> Files:
+        """Give the same files in the state that `settle` found, which are all there."""
+        sizes, marks = zip(*filter(None, found), strict=True)
+        tags = tuple(map(str, marks)) if is_url(self.root) else ()
+        lengths, dates = (np.array(each, np.int64) for each in (sizes, times))
+        return replace(self, sizes=lengths, times=dates, tags=tags)
 
     def states(self) -> list[State]:
         """Sizes, and times or ETags."""
@@ -185,6 +194,27 @@ def _when(nanoseconds: int) -> str:
     return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(seconds))}.{rest:09d}"
 
 
+def below(paths: Sequence[str], source: str) -> tuple[str, list[str]]:
+    """Find the folder of all files, the source where it is one, and their names below it."""
+    if not is_url(paths[0]):
+        folders = {os.path.dirname(path) for path in paths}
+        root = os.path.commonpath(folders)
+        source = os.path.abspath(source) if os.path.isdir(source) else root
+        if all(folder == source or folder.startswith(source + os.sep) for folder in folders):
+            root = source
+        start = len(root.rstrip(os.sep)) + 1
+        return root, [path[start:].replace(os.sep, "/") for path in paths]
+    keys = [split(path).key for path in paths]
+    kind, base, _ = split(paths[0])
+    folder = posixpath.commonpath([posixpath.dirname(key) for key in keys])
+    if is_url(source) and split(source).base == base:
+        given = split(source).key
+        folder = given if not given or f"{folder}/".startswith(f"{given}/") else folder
+    start = len(folder) + 1 if folder else 0
+    at = quote(folder) if kind == "http" else folder
+    return f"{base}/{at}".rstrip("/"), [key[start:] for key in keys]
+
+
 def look(paths: Sequence[str]) -> list[State | None]:
     """Size and time of change, or ETag, of each file; None where there is none."""
     if paths and is_url(paths[0]):
@@ -208,19 +238,36 @@ def _looks(paths: Sequence[str]) -> list[State | None]:
     return found
 
 
-def settle(paths: Sequence[str]) -> list[State | None]:
+def settle(paths: Sequence[str]) -> tuple[list[State | None], list[int]]:
     """Look at files when the last change of each is more than a second ago.
 
     icechunk knows times in seconds: of a file that is changed twice in one second it would notice
     the first time only. So who indexes a file that was just written waits, at most a second.
+
+    Returns
+    -------
+    states : list
+        As `look` gives them.
+    times : list of int
+        When each was last changed, in nanoseconds; 0 where that is not known.
     """
-    found = look(paths)
-    latest = max((at for _, at in filter(None, found) if isinstance(at, int)), default=0)
-    rest = whole_second(latest) - time.time()
+    found, times = _dated(paths)
+    # Servers tell whole seconds, in which a file may have been written any time.
+    late = 10**9 if paths and is_url(paths[0]) else 0
+    rest = whole_second(max(times, default=0) + late) - time.time()
     if 0 < rest <= 1:
         time.sleep(rest + _CLOCK)
-        return look(paths)
-    return found
+        return _dated(paths)
+    return found, times
+
+
+def _dated(paths: Sequence[str]) -> tuple[list[State | None], list[int]]:
+    """Look at files once, and at when they were changed."""
+    if paths and is_url(paths[0]):
+        seen = dated(paths)
+        return [each and each[:2] for each in seen], [each[2] if each else 0 for each in seen]
+    found = look(paths)
+    return found, [int(each[1]) if each else 0 for each in found]
 
 
 def whole_second(nanoseconds: int) -> int:

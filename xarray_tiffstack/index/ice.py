@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -14,16 +13,19 @@ import numpy as np
 from zarr.buffer.cpu import Buffer
 
 from xarray_tiffstack.index.files import whole_second
-from xarray_tiffstack.storage import access_of, is_url, split
+from xarray_tiffstack.index.reach import container, storage
+from xarray_tiffstack.storage import is_url, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
 
     from xarray_tiffstack.index.files import Files
 
 CONTAINER = "raw"  # name that relative references begin with
 OLDEST = (2, 3)
 VIRTUAL = 2  # kind of a chunk that is a reference
+TAGGED = "s3"  # where icechunk can ask for an ETag: it leaves out quotes, which others insist on
 
 
 def load() -> Any:
@@ -49,31 +51,30 @@ class Repository:
 
     def __init__(self, place: str, root: str) -> None:
         self.icechunk = icechunk = load()
-        if found := sorted(set("#?%") & set(root)):
+        folder = split(root).key if is_url(root) else root
+        if found := sorted(set("#?%") & set(folder)):
             raise ValueError(
                 f"icechunk cannot refer to files below {root}, for {' '.join(found)} in its name: "
                 "rename the folder"
             )
-        if is_url(place):
-            bucket, prefix = _bucket(place)
-            self._storage = icechunk.s3_storage(bucket=bucket, prefix=prefix, **_s3(place))
-        else:
-            self._storage = icechunk.local_filesystem_storage(place)
-        self.place, self.prefix, store, access = place, *_container(icechunk, root)
-        self._config = icechunk.RepositoryConfig.default()
-        self._config.set_virtual_chunk_container(
-            icechunk.VirtualChunkContainer(self.prefix, store, name=CONTAINER)
-        )
-        self._access = {self.prefix: access}
+        self._storage, self.place = storage(icechunk, place), place
+        self._container = container(icechunk, root)
+        self.prefix = self._container.prefix
+        self._access = {self.prefix: self._container.access}
 
     def create(self) -> Any:
         """Make a new one."""
-        return self.icechunk.Repository.create(self._storage, self._config, self._access)
+        config = self._config(self._container.kept)
+        return self.icechunk.Repository.create(self._storage, config, self._access)
 
-    def open(self) -> Any:
-        """Open one that is there; where its folder moved, references are read at the new place."""
+    def open(self, *, write: bool = False) -> Any:
+        """Open one that is there; where its folder moved, references are read at the new place.
+
+        Who will `write` gives the index nothing that is secret.
+        """
+        config = self._config(self._container.kept if write else self._container.used)
         try:
-            return self.icechunk.Repository.open(self._storage, self._config, self._access)
+            return self.icechunk.Repository.open(self._storage, config, self._access)
         except self.icechunk.IcechunkError as error:
             if not is_url(self.place):
                 raise
@@ -83,56 +84,12 @@ class Repository:
                 f"key and secret, or anon ({said})"
             ) from error
 
-
-def _bucket(url: str) -> tuple[str, str]:
-    """Bucket of a URL, and the key in it."""
-    address = split(url)
-    if address.kind != "s3":
-        raise ValueError(f"an index, and its files, are read on disks and at s3://, not at {url}")
-    return address.base.partition("://")[2], address.key
-
-
-def _container(icechunk: Any, root: str) -> tuple[str, Any, Any]:
-    """Give the address of all files, how they are reached, and what allows it."""
-    if not is_url(root):
-        place = Path(root).as_posix()
-        prefix = f"file://{place if place.startswith('/') else f'/{place}'}/"
-        local = icechunk.local_filesystem_store(root)
-        return prefix, local, icechunk.credentials.LocalFileSystemAccess
-    bucket, key = _bucket(root)
-    prefix = f"s3://{bucket}/{key}/" if key else f"s3://{bucket}/"
-    options = _s3(root)
-    names = ("access_key_id", "secret_access_key", "session_token", "anonymous", "from_env")
-    keys = {name: options.pop(name) for name in names if name in options}
-    options["anonymous"] = keys.get("anonymous", False)
-    store = icechunk.s3_store(**options, s3_compatible="endpoint_url" in options)
-    (access,) = icechunk.containers_credentials({prefix: icechunk.s3_credentials(**keys)}).values()
-    return prefix, store, access
-
-
-def _s3(url: str) -> dict[str, Any]:
-    """How a bucket is reached, in icechunk's words."""
-    given = access_of(url).named("s3")
-    region = given.get("region") or os.environ.get("AWS_REGION")
-    found: dict[str, Any] = {"region": region or os.environ.get("AWS_DEFAULT_REGION", "us-east-1")}
-    if endpoint := given.get("endpoint"):
-        found["endpoint_url"] = endpoint
-        found["allow_http"] = str(endpoint).startswith("http://")
-        found["force_path_style"] = not _is_true(given.get("virtual_hosted_style_request"))
-    if _is_true(given.get("request_payer")):
-        found["requester_pays"] = True
-    keys = ("access_key_id", "secret_access_key", "session_token")
-    if _is_true(given.get("skip_signature")):
-        found["anonymous"] = True
-    elif given.get("access_key_id"):
-        found |= {name: given[name] for name in keys if given.get(name)}
-    else:
-        found["from_env"] = True
-    return found
-
-
-def _is_true(value: object) -> bool:
-    return str(value).lower() in ("true", "1", "yes", "on", "requester")
+    def _config(self, store: Any) -> Any:
+        config = self.icechunk.RepositoryConfig.default()
+        config.set_virtual_chunk_container(
+            self.icechunk.VirtualChunkContainer(self.prefix, store, name=CONTAINER)
+        )
+        return config
 
 
 def is_repository(path: Path) -> bool:
@@ -164,11 +121,12 @@ class Targets:
         self.icechunk, self.root = icechunk, files.root
         self.urls = [f"vcc://{CONTAINER}/{quote(name)}" for name in files.paths]
         count = len(files.paths)
-        self.tags: list[str | None] = [f'"{tag}"' for tag in files.tags] or [None] * count
+        self.tags: list[str | None] = [None] * count
         self.times: list[datetime.datetime | None] = [None] * count
-        if not files.tags:
-            seconds = map(whole_second, files.times.tolist())
-            self.times = [datetime.datetime.fromtimestamp(s, datetime.UTC) for s in seconds]
+        if is_url(files.root) and split(files.root).kind == TAGGED:
+            self.tags = [f'"{tag}"' for tag in files.tags]
+        else:
+            self.times = [_second(time) if time else None for time in files.times.tolist()]
 
     def refer(
         self, store: Any, path: str, which: np.ndarray, offsets: np.ndarray, counts: np.ndarray
@@ -191,6 +149,10 @@ class Targets:
         ]
         if specs and store.set_virtual_refs(path, specs, validate_containers=True):
             raise ValueError(f"{self.root} is not the folder of all files")
+
+
+def _second(nanoseconds: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(whole_second(nanoseconds), datetime.UTC)
 
 
 def referred(

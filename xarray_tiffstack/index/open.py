@@ -158,9 +158,7 @@ def repository_of(
 ) -> tuple[ice.Repository, Files]:
     """Find an index of icechunk, and its files where they are now."""
     given = None if source is None else _folder(source)
-    for url in filter(is_url, (target, given)):
-        if options is not None:
-            Access(options).remember(split(url).base)
+    _remember(options, target, given)
     if not is_url(target):
         if not os.path.exists(target):
             raise FileNotFoundError(f"{target} does not exist")
@@ -170,12 +168,21 @@ def repository_of(
     session = _session(first.open(), snapshot)
     files = read_files(zarr.open_group(session.store, mode="r"), target)
     root = given or files.root
+    if not is_url(target) or target.partition("://")[0] == root.partition("://")[0]:
+        _remember(options, root)
     if not is_url(root) and not os.path.isdir(root):
         raise FileNotFoundError(
             f"{root}, the folder of the files, is not there: name the place where it is now, "
             f"open_index({target!r}, source)"
         )
     return ice.Repository(target, root), files.at(root)
+
+
+def _remember(options: Mapping[str, Any] | None, *places: str | None) -> None:
+    """Have those URLs among places be reached with these options."""
+    for url in filter(is_url, places):
+        if options is not None:
+            Access(options).remember(split(url).base)
 
 
 def _session(repo: Any, snapshot: str | None) -> Any:

@@ -15,10 +15,11 @@ from xarray_tiffstack import tiff
 from xarray_tiffstack.array.mosaic import Tiles, files_of
 from xarray_tiffstack.array.reads import Reads
 from xarray_tiffstack.messages import counted, first_lines
+from xarray_tiffstack.storage import is_url, together
 from xarray_tiffstack.tiff import Layout, Ranges, Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import xarray as xr
 
@@ -45,7 +46,7 @@ class References:
     across: int
     """Which dimension counts the pixels of a line."""
     files: tuple[str, ...]
-    """Absolute paths."""
+    """Absolute paths, or URLs."""
     which: np.ndarray
     """Number of the file, or NO_FILE."""
     offsets: np.ndarray
@@ -141,13 +142,10 @@ def _tables(parts: list[Reads], irregular: bool) -> dict[_Key, list[Ranges]]:
             return []
 
     items = list(wanted.items())
-    started = time.perf_counter()
-    found = list(map(ranges_of, items[:FIRST_LOOK]))
-    if time.perf_counter() - started > SLOW_LOOK * len(found):  # a file server takes its time
-        with ThreadPoolExecutor(16) as pool:
-            found += pool.map(ranges_of, items[FIRST_LOOK:])
+    if items and is_url(items[0][0][0]):
+        found = together(ranges_of, items)
     else:
-        found += map(ranges_of, items[FIRST_LOOK:])
+        found = _each(ranges_of, items)
     if broken:
         raise OSError(
             f"{len(broken)} of {counted(len(items), 'file')} cannot be indexed:\n"
@@ -157,6 +155,16 @@ def _tables(parts: list[Reads], irregular: bool) -> dict[_Key, list[Ranges]]:
     if not items:
         raise ValueError("there is no file to index: all slots are empty")
     return dict(zip(wanted, found, strict=True))
+
+
+def _each(work: Callable[[Any], list[Ranges]], items: list[Any]) -> list[list[Ranges]]:
+    """Do something with each file of a disk."""
+    started = time.perf_counter()
+    found = list(map(work, items[:FIRST_LOOK]))
+    if time.perf_counter() - started > SLOW_LOOK * len(found):  # a file server takes its time
+        with ThreadPoolExecutor(16) as pool:
+            return found + list(pool.map(work, items[FIRST_LOOK:]))
+    return found + list(map(work, items[FIRST_LOOK:]))
 
 
 def _short(layout: Layout, planes: int) -> Layout:

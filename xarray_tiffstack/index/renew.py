@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import zarr
 
 from xarray_tiffstack.index import ice
@@ -109,7 +108,7 @@ def renew_index(
         )
     repository, files = repository_of(target, source, storage_options)
     found, renewed = _compared(files, target)
-    repo = repository.open()
+    repo = repository.open(write=True)
     session = repo.writable_session("main")
     group = zarr.open_group(session.store, mode="r+")
     if renewed or group[GROUP].attrs["root"] != files.root:
@@ -135,7 +134,7 @@ def _compared(files: Files, index: str) -> tuple[Files, int]:
             "again with overwrite=True"
         )
     paths, before = files.full(), files.states()
-    now = settle(paths)
+    now, times = settle(paths)
     wrong: dict[str, str] = {}
     other = []
     for k, (old, new) in enumerate(zip(before, now, strict=True)):
@@ -158,12 +157,7 @@ def _compared(files: Files, index: str) -> tuple[Files, int]:
         )
     if look(paths) != now:
         raise OSError(f"files in {files.root} changed meanwhile: renew again when nothing writes")
-    marks = [at for _, at in filter(None, now)]
-    if is_url(files.root):
-        found = replace(files, tags=tuple(map(str, marks)), times=np.zeros(len(marks), np.int64))
-    else:
-        found = replace(files, tags=(), times=np.array(marks, np.int64))
-    return found, len(other)
+    return files.seen(now, times), len(other)
 
 
 def _write(

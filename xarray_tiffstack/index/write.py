@@ -16,7 +16,7 @@ import zarr
 
 from xarray_tiffstack.index import ice
 from xarray_tiffstack.index.codecs import allow_irregular
-from xarray_tiffstack.index.files import Files, settle
+from xarray_tiffstack.index.files import Files, below, look, settle
 from xarray_tiffstack.index.open import KERCHUNK
 from xarray_tiffstack.index.pixels import (
     Limits,
@@ -35,16 +35,18 @@ from xarray_tiffstack.ome_zarr.images import collect
 from xarray_tiffstack.ome_zarr.lock import locked
 from xarray_tiffstack.ome_zarr.plan import Plan
 from xarray_tiffstack.ome_zarr.settings import Options, make_settings
-from xarray_tiffstack.storage import is_url
+from xarray_tiffstack.storage import is_url, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import xarray as xr
 
+    from xarray_tiffstack.index.files import State
     from xarray_tiffstack.ome_zarr.levels import Method
     from xarray_tiffstack.ome_zarr.progress import Shown
 
+_MEANWHILE = "{} changed meanwhile:\n{}\nIndex again when nothing writes to them."
 ODD = re.compile("[\0-\x1f\ud800-\udfff]")  # what controls something, and is no UTF-8
 
 
@@ -98,6 +100,11 @@ def to_virtual(
     """Write an index of a Dataset; ``ds.tiffstack.to_virtual`` says what each option means."""
     started = time.perf_counter()
     one_of("copy", copy, (True, False, "auto"))
+    if is_url(index):
+        raise ValueError(
+            f"an index is written on a disk, and {index} is at a URL: write it here and upload it; "
+            "it is opened there too"
+        )
     target = Path(os.path.abspath(os.path.expanduser(index)))
     kerchunk = target.suffix in KERCHUNK
     options = Options(
@@ -107,10 +114,10 @@ def to_virtual(
         ngff_version="0.4" if kerchunk else "0.5",
     )
     collection = collect(ds, voxel_size)
-    if is_url(collection.source):
+    if kerchunk and is_url(collection.source):
         raise ValueError(
-            f"an index refers to files on disks; {collection.source} is at a URL: convert it with "
-            "ds.tiffstack.to_ome_zarr (tiffstack convert)"
+            f"references of kerchunk are to files on disks, and {collection.source} is at a URL: "
+            "write an index of icechunk, NAME.icechunk"
         )
     plan = Plan(collection, make_settings(collection, options))
     _check_place(target, plan, kerchunk, overwrite)
@@ -126,9 +133,10 @@ def to_virtual(
         )
     if not kerchunk:
         ice.load()
+    before = _objects(plan)
     refs = references(plan.variable, irregular)
     nbytes = check_copies(refs, plan.itemsize, plan.variable.nbytes, copy)
-    files = _files_of(refs, collection.source)
+    files = _files_of(refs, collection.source, before)
     if not kerchunk:
         files = replace(files, prints=fingerprints(refs.files, files.sizes.tolist(), hashes))
     limits = sampled_limits(plan, refs) if levels == 1 else {}
@@ -167,26 +175,32 @@ def _check_place(target: Path, plan: Plan, kerchunk: bool, overwrite: bool) -> N
         )
 
 
-def _files_of(refs: References, source: str) -> Files:
-    """Files of the references, below one folder."""
-    folders = {os.path.dirname(path) for path in refs.files}
-    root = os.path.commonpath(folders)
-    source = os.path.abspath(source) if os.path.isdir(source) else root
-    if all(folder == source or folder.startswith(source + os.sep) for folder in folders):
-        root = source
-    start = len(root.rstrip(os.sep)) + 1
-    names = [path[start:].replace(os.sep, "/") for path in refs.files]
+def _objects(plan: Plan) -> dict[str, State | None]:
+    """Look at files at URLs before their directories are read, so that none is remembered."""
+    source, names = plan.collection.source, plan.collection.paths
+    if not is_url(source) or names is None:
+        return {}
+    urls = [joined(source, str(name)) for name in names.flat if name]
+    return dict(zip(urls, look(urls), strict=True))
+
+
+def _files_of(refs: References, source: str, before: Mapping[str, State | None]) -> Files:
+    """Files of the references, below one folder, in the state that they had before."""
+    root, names = below(refs.files, source)
     odd = [repr(name) for name in names if ODD.search(name)]
     if odd:
         raise ValueError(
             f"{counted(len(odd), 'name')} cannot be written in an address:\n{first_lines(odd)}\n"
             "Rename these files, or convert with ds.tiffstack.to_ome_zarr (tiffstack convert)."
         )
-    found = settle(refs.files)
+    found, times = settle(refs.files)
     if gone := [path for path, now in zip(refs.files, found, strict=True) if now is None]:
         raise FileNotFoundError(f"{counted(len(gone), 'file')} vanished:\n{first_lines(gone)}")
-    sizes, times = np.array(found, np.int64).T.copy()
-    return Files(root, tuple(names), sizes, times)
+    pairs = zip(refs.files, found, strict=True)
+    if changed := [path for path, now in pairs if before.get(path, now) != now]:
+        raise OSError(_MEANWHILE.format(counted(len(changed), "file"), first_lines(changed)))
+    nothing = np.zeros(0, np.int64)
+    return Files(root, tuple(names), nothing, nothing).seen(found, times)
 
 
 def _write(
@@ -197,14 +211,11 @@ def _write(
     folder = target if there else place.beside(target, "new")
     repository = ice.Repository(str(folder), template.files.root)
     try:
-        repo = repository.open() if there else repository.create()
+        repo = repository.open(write=True) if there else repository.create()
         session = repo.writable_session("main")
         _fill(icechunk, session.store, template, limits, workers, progress, clear=there)
         if changed := template.files.changed():
-            raise OSError(
-                f"{counted(len(changed), 'file')} changed meanwhile:\n{first_lines(changed)}\n"
-                "Index again when nothing writes to them."
-            )
+            raise OSError(_MEANWHILE.format(counted(len(changed), "file"), first_lines(changed)))
         session.commit(f"{counted(len(template.files.paths), 'file')} of {template.files.root}")
         repo.save_config()
         if not there:
