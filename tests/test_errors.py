@@ -296,3 +296,16 @@ def test_an_empty_file_is_converted_as_missing(acquisition: Path, tmp_path: Path
     assert ds.tiffstack.verify(store, progress=False).ok
     with xr.open_datatree(store, engine="zarr") as tree:
         assert not tree["0"].present.sel(channel=560, stack=2)
+
+
+def test_what_is_no_folder_of_tiffs_is_named(acquisition: Path, tmp_path: Path) -> None:
+    store = tmp_path / "out.zarr"
+    xr.open_dataset(acquisition, engine="tiffstack").to_zarr(store, zarr_format=2)
+    with pytest.raises(
+        FileNotFoundError, match=r"out\.zarr is a Zarr store, not TIFFs: xarray\.open"
+    ):
+        xr.open_dataset(store, engine="tiffstack")
+    for name in ("repo", "snapshots", "manifests"):  # as icechunk calls them
+        (tmp_path / "raw.icechunk" / name).mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"is an index of TIFFs.*open_index\('.*icechunk"):
+        xr.open_dataset(tmp_path / "raw.icechunk", engine="tiffstack")

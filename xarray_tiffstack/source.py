@@ -13,7 +13,15 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, TypeAlias
 
 from xarray_tiffstack.messages import counted, first_lines, user_stacklevel
-from xarray_tiffstack.storage import Access, is_url, list_url, local_path, split
+from xarray_tiffstack.storage import (
+    Access,
+    is_index,
+    is_store,
+    is_url,
+    list_url,
+    local_path,
+    split,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -140,6 +148,15 @@ def _list_urls(urls: list[str], total: int, access: Access) -> Listing:
 
 def _nothing(source: Source, where: str) -> str:
     """Say that there is no TIFF, and what there is instead."""
+    if isinstance(source, (str, os.PathLike)) and is_store(os.path.expanduser(source)):
+        what, how = "a Zarr store", f"xarray.open_datatree({os.fspath(source)!r}, engine='zarr')"
+        if is_index(os.path.expanduser(source)):
+            what, how = "an index of TIFFs", f"xarray_tiffstack.open_index({os.fspath(source)!r})"
+        return (
+            f"{where} is {what}, not TIFFs: {how} opens it, and "
+            "tiffstack info, preview, view and serve do. What converts or indexes takes the folder "
+            "of the TIFFs"
+        )
     there: Counter[str] = Counter()
     if isinstance(source, (str, os.PathLike)) and os.path.isdir(os.path.expanduser(source)):
         for _, _, files in os.walk(os.path.expanduser(source)):

@@ -118,7 +118,8 @@ def source_of(args: argparse.Namespace) -> Any:
 
 def look_at(args: argparse.Namespace) -> xr.Dataset:
     """Open a folder, or a store that was made of one; a page or a report lists what is left out."""
-    from xarray_tiffstack.look.store import is_store, open_store
+    from xarray_tiffstack.look.store import open_store
+    from xarray_tiffstack.storage import is_store
 
     source = source_of(args)
     if isinstance(source, str) and is_store(source):

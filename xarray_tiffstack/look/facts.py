@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xarray_tiffstack.look.image import image_of, source_of
-from xarray_tiffstack.look.store import is_index, is_store
 from xarray_tiffstack.look.words import duration, in_bytes, label_text, ranges, seconds
 from xarray_tiffstack.messages import counted
-from xarray_tiffstack.storage import access_of, is_url
+from xarray_tiffstack.storage import access_of, is_index, is_store, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,8 +18,9 @@ from xarray_tiffstack.look.facts import SPACE, clock, voxel
 from xarray_tiffstack.look.image import image_of, source_of
 from xarray_tiffstack.look.planes import channels_of, limits, read, select
 from xarray_tiffstack.look.skew import affine
-from xarray_tiffstack.look.store import is_store, open_store
+from xarray_tiffstack.look.store import open_store
 from xarray_tiffstack.messages import one_of
+from xarray_tiffstack.storage import is_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

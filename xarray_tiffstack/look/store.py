@@ -9,32 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xarray_tiffstack.ome_zarr.images import PLATE
-from xarray_tiffstack.storage import is_url
+from xarray_tiffstack.storage import is_index, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import xarray as xr
     import zarr
-
-
-def is_store(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder is a Zarr store, or an index of a folder."""
-    if is_url(path):  # as stores are called
-        return path.rstrip("/").endswith((".zarr", ".icechunk"))
-    roots = (os.path.join(path, name) for name in ("zarr.json", ".zgroup", ".zattrs"))
-    return is_index(path) or any(map(os.path.exists, roots))
-
-
-def is_index(path: str | os.PathLike[str]) -> bool:
-    """Whether something is an index: a repository of icechunk, or references of kerchunk."""
-    if is_url(path):
-        return path.rstrip("/").endswith(".icechunk")
-    path = os.fspath(path).rstrip("/" + os.sep)
-    if path.endswith((".json", ".parq", ".parquet")):
-        return os.path.exists(path)
-    held = (os.path.join(path, name) for name in ("repo", "snapshots", "manifests"))
-    return all(map(os.path.exists, held))
 
 
 def open_store(path: str | os.PathLike[str]) -> xr.Dataset:

@@ -6,7 +6,7 @@ read.
 
 from xarray_tiffstack.storage.access import Access, access_of
 from xarray_tiffstack.storage.address import is_url, joined, local_path, split
-from xarray_tiffstack.storage.files import looks, sizes, states
+from xarray_tiffstack.storage.files import is_index, is_store, looks, sizes, states
 from xarray_tiffstack.storage.listing import dated, list_url, texts_in
 from xarray_tiffstack.storage.remote import MOST_REQUESTS, ChangedError, Remote, together
 
@@ -17,6 +17,8 @@ __all__ = [
     "Remote",
     "access_of",
     "dated",
+    "is_index",
+    "is_store",
     "is_url",
     "joined",
     "list_url",

@@ -79,3 +79,22 @@ def looks(paths: Sequence[str]) -> list[tuple[int, int | str] | None]:
     To be compared with what this says later, and with nothing else.
     """
     return list(listed(paths)) if paths and is_url(paths[0]) else states(paths)
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a Zarr store, or an index of a folder."""
+    if is_url(path):  # as stores are called
+        return path.rstrip("/").endswith((".zarr", ".icechunk"))
+    roots = (os.path.join(path, name) for name in ("zarr.json", ".zgroup", ".zattrs"))
+    return is_index(path) or any(map(os.path.exists, roots))
+
+
+def is_index(path: str | os.PathLike[str]) -> bool:
+    """Whether something is an index: a repository of icechunk, or references of kerchunk."""
+    if is_url(path):
+        return path.rstrip("/").endswith(".icechunk")
+    path = os.fspath(path).rstrip("/" + os.sep)
+    if path.endswith((".json", ".parq", ".parquet")):
+        return os.path.exists(path)
+    held = (os.path.join(path, name) for name in ("repo", "snapshots", "manifests"))
+    return all(map(os.path.exists, held))
