@@ -40,7 +40,8 @@ BENCH = shutil.which("storage-testbench")
 EMULATOR = shutil.which("gcp-storage-emulator", path=str(Path(sys.executable).parent))
 # The account that Azurite always has, as its documentation prints it.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-SCHEMES = {"azure": "az", "google": "gs", "testbench": "gs"}
+# Each server has a bucket of its own: tensorstore keeps what it opened in one, and where it was.
+BUCKETS = {"azure": "az://bucket", "google": "gs://bucket", "testbench": "gs://bench"}
 # Of packages that are imported here: they warn about their own.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -92,7 +93,7 @@ def led_to(port: int) -> Iterator[None]:
         _opened.cache_clear()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def google() -> Iterator[None]:
     """An empty bucket of the emulator, to which the environment leads."""
     if EMULATOR is None:
@@ -112,7 +113,7 @@ def testbench() -> Iterator[None]:
         running(gunicorn, "--bind", "127.0.0.1:PORT", "--threads", "8", "testbench:run()") as port,
         led_to(port),
     ):
-        about = json.dumps({"name": "bucket"}).encode()
+        about = json.dumps({"name": "bench"}).encode()
         asked = Request(
             f"http://127.0.0.1:{port}/storage/v1/b?project=any",
             about,
@@ -154,7 +155,7 @@ def test_a_store_in_the_cloud(
     acquisition: Path, request: pytest.FixtureRequest, provider: str, engine: str
 ) -> None:
     request.getfixturevalue(provider)
-    store = f"{SCHEMES[provider]}://bucket/{engine}.zarr"
+    store = f"{BUCKETS[provider]}/{engine}.zarr"
     ds = dataset(acquisition)
     to_ome_zarr(ds, store, levels=2, engine=engine, limits=ONE_FILE_A_BLOCK)
     assert ds.tiffstack.verify(store, progress=False).ok
@@ -187,7 +188,7 @@ def test_an_index_of_azure(azure: dict[str, Any], tmp_path: Path) -> None:
 def test_one_of_many_begins(request: pytest.FixtureRequest, provider: str) -> None:
     """The emulator of Google knows no conditional put."""
     request.getfixturevalue(provider)
-    place = Cloud(f"{SCHEMES[provider]}://bucket/once")
+    place = Cloud(f"{BUCKETS[provider]}/once")
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda i: place.create_once("x", b"%d" % i), range(4)))
     assert made.count(True) == 1
@@ -198,7 +199,7 @@ def test_one_of_many_begins(request: pytest.FixtureRequest, provider: str) -> No
 
 def test_a_note_is_replaced_only_as_it_was_read(testbench: None) -> None:
     pytest.importorskip("tensorstore")
-    place = Cloud("gs://bucket/notes")
+    place = Cloud("gs://bench/notes")
     place.write([("x", b"0")])
     _, stamp = place.stamped("x")
     with ThreadPoolExecutor(4) as pool:
@@ -213,7 +214,7 @@ def test_a_note_is_replaced_only_as_it_was_read(testbench: None) -> None:
 
 def test_parts_and_conversions_at_google(testbench: None) -> None:
     pytest.importorskip("tensorstore")
-    store = "gs://bucket/parts.zarr"
+    store = "gs://bench/parts.zarr"
     with locked(store, shared=True) as first:
         assert first.alone
         first.share()
@@ -229,4 +230,4 @@ def test_parts_and_conversions_at_google(testbench: None) -> None:
         locked(store),
     ):
         alone.require(look=True)
-    assert Cloud("gs://bucket").names() == []
+    assert Cloud("gs://bench").names() == []
