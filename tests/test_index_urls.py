@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,9 +35,6 @@ from test_urls import (  # noqa: E402
     value,
     web,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["bucket", "moto", "web"]  # fixtures
 
@@ -191,3 +191,23 @@ def test_the_command_for_a_bucket(
     assert main(["index", source, index, "--check", "--storage-options", options]) == 0
     with pytest.raises(ValueError, match=r"kerchunk are to files on disks.*NAME\.icechunk"):
         opened(source, storage_options=bucket.options).tiffstack.to_virtual(tmp_path / "raw.json")
+
+
+def test_each_command_is_told_how_the_files_are_reached(
+    bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a process of its own: this one remembers how they were reached before."""
+    source = bucket.put(write_acquisition(tmp_path / "raw"))
+    options = ",".join(f"{key}={value}" for key, value in bucket.options.items() if key not in SOON)
+    index, page = str(tmp_path / "raw.icechunk"), str(tmp_path / "page.html")
+    for words in (
+        ["index", source, index, "--quiet", "--follow", "--expect", "15"],
+        ["info", index],
+        ["preview", index, page],
+    ):
+        program = "import sys; from xarray_tiffstack.cli import main; sys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-c", program, *words, "--storage-options", options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert not done.returncode, done.stderr
+    assert commits(Path(index)) == 5  # the empty one, of two time points, and of each later one
+    assert level(index, storage_options=bucket.options).sizes["stack"] == 5

@@ -129,6 +129,7 @@ def follow_index(
     stop: threading.Event | None = None,
     poll: float = POLL,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Indexed:
     """Index a folder that is still being written: a commit for each time point.
@@ -145,6 +146,8 @@ def follow_index(
         ``NAME.icechunk``.
     overwrite : bool
         Go on from an index that is there, which keeps its earlier states.
+    storage_options : mapping, optional
+        How a source at a URL is reached, as for ``xarray.open_dataset``.
     **options
         The others of `to_virtual`.
 
@@ -167,7 +170,7 @@ def follow_index(
     done: Indexed | None = None
     seen = 0
     for points in _growing(
-        source, pattern, None, until_idle, expected, stop or threading.Event(), poll
+        source, pattern, storage_options, until_idle, expected, stop or threading.Event(), poll
     ):
         clock = next(d for d, kind in axes(points).items() if kind == "time")
         count = points.sizes[clock]
@@ -177,7 +180,9 @@ def follow_index(
                 again = overwrite or done is not None
                 done = to_virtual(part, index, overwrite=again, **options)
         seen = count
-    ds = xr.open_dataset(source, engine="tiffstack", pattern=pattern)
+    ds = xr.open_dataset(
+        source, engine="tiffstack", pattern=pattern, storage_options=storage_options
+    )
     if done is None or int(ds["present"].sum()) != done.files or check_index(index):
         done = to_virtual(ds, index, overwrite=overwrite or done is not None, **options)
     return done

@@ -81,9 +81,8 @@ def _follow(args: argparse.Namespace, options: dict[str, Any]) -> Indexed:
     """Follow until the first signal; a second one interrupts."""
     from xarray_tiffstack.watch import follow_index
 
-    return follow_index(
-        source_of(args), args.store, voxel_size=args.voxel_size, **until(args), **options
-    )
+    options |= {"voxel_size": args.voxel_size, "storage_options": args.storage_options}
+    return follow_index(source_of(args), args.store, **until(args), **options)
 
 
 def _check(args: argparse.Namespace) -> int:

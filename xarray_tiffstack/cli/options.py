@@ -123,7 +123,7 @@ def look_at(args: argparse.Namespace) -> xr.Dataset:
 
     source = source_of(args)
     if isinstance(source, str) and is_store(source):
-        return open_store(source)
+        return open_store(source, args.storage_options)
     return open_source(args, "ignore" if args.unmatched == "warn" else None)
 
 

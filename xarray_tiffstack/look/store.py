@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     import zarr
 
 
-def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
+def open_store(
+    path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+) -> xr.Dataset:
     """Open a Zarr store that was written of a Dataset, or an index, at full resolution.
 
     Parameters
     ----------
     path
         What ``ds.to_zarr``, ``ds.tiffstack.to_ome_zarr`` or ``ds.tiffstack.to_virtual`` wrote.
+    storage_options
+        How an index at a URL, or its files there, are reached.
 
     Raises
     ------
@@ -36,7 +40,7 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
     # Of an index of icechunk chunks may be shorter where pages end, which older versions refuse.
     known = zarr.config.get("array.rectilinear_chunks", None) is not None
     with zarr.config.set({"array.rectilinear_chunks": True} if known else {}):
-        groups, parts = _opened(path)
+        groups, parts = _opened(path, storage_options)
     for group, part in zip(groups, parts, strict=True):
         if not any({"y", "x"} <= set(v.dims) for v in part.data_vars.values()):
             raise ValueError(f"{path}{'/' if group else ''}{group} holds no image with labels")
@@ -47,7 +51,9 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
     return ds
 
 
-def _opened(path: str | os.PathLike[str]) -> tuple[list[str], list[xr.Dataset]]:
+def _opened(
+    path: str | os.PathLike[str], options: Mapping[str, Any] | None
+) -> tuple[list[str], list[xr.Dataset]]:
     """Open the groups of all images, at full resolution."""
     import xarray as xr
     import zarr
@@ -56,7 +62,7 @@ def _opened(path: str | os.PathLike[str]) -> tuple[list[str], list[xr.Dataset]]:
     if is_index(path):
         from xarray_tiffstack.index import open_index
 
-        store = open_index(path)
+        store = open_index(path, storage_options=options)
     root = zarr.open_group(store, mode="r")
     groups = [f"{image}/0".lstrip("/") for image in _images(root)] or [""]
     parts = []
