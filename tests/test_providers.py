@@ -7,7 +7,8 @@ environment of its own).
 What is not tried: a store in the test bench, which refuses the uploads of gcsfs (their lines end
 otherwise); tensorstore writes there, and it alone of the two has conditional puts. Sources are read
 by XML, of which the emulator has nothing, and the test bench neither listings nor the headers ETag
-and Last-Modified, without which obstore reads no object. So no source at gs:// is read here.
+and Last-Modified, without which obstore reads no object. They are read from moto instead: it is
+made for S3, whose XML is the same.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 import xarray as xr
-from cloud import running
+from cloud import moto, running
 from conftest import ONE_FILE_A_BLOCK, to_ome_zarr
 from test_convert import dataset
 from test_urls import opened, write_stack
@@ -104,6 +105,31 @@ def google() -> Iterator[None]:
 
 
 @pytest.fixture
+def public() -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A bucket of moto that all may read, to write to by S3, and options to read it as Google's.
+
+    Both services speak the same XML, and their servers differ in how requests are signed.
+    """
+    pytest.importorskip("obstore")
+    from xarray_tiffstack.storage import Access
+
+    allowed = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": ["arn:aws:s3:::lab", "arn:aws:s3:::lab/*"],
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]}).encode()
+    with moto() as port:
+        server = f"http://127.0.0.1:{port}"
+        urlopen(Request(f"{server}/lab", method="PUT"), timeout=60).close()
+        kind = {"Content-Type": "application/json"}
+        urlopen(Request(f"{server}/lab?policy", policy, kind, method="PUT"), timeout=60).close()
+        keys = {"key": "a", "secret": "b", "endpoint_url": server}
+        yield Access(keys).store("s3://lab/x")[0], {"token": "anon", "endpoint_url": server}
+
+
+@pytest.fixture
 def testbench() -> Iterator[None]:
     """An empty bucket of Google's test bench, to which the environment leads."""
     if BENCH is None:
@@ -147,6 +173,46 @@ def test_a_source_and_a_store_at_azure(azure: dict[str, Any], tmp_path: Path) ->
     assert not ds.tiffstack.verify(store, progress=False).ok
     with pytest.raises(FileNotFoundError, match="no TIFF in az://bucket/absent"):
         opened("az://bucket/absent", storage_options=azure)
+
+
+def test_a_source_at_google(public: tuple[Any, dict[str, Any]], tmp_path: Path) -> None:
+    import obstore
+
+    bucket, options = public
+    for t in range(4):
+        path = write_stack(tmp_path / f"raw/cell_t{t}.tif", t, 30)
+        obstore.put(bucket, f"raw/{path.name}", path.read_bytes())
+    ds = opened("gs://lab/raw", storage_options=options)
+    local = opened(tmp_path / "raw")
+    assert ds.path.values.tolist() == [f"gs://lab/raw/cell_t{t}.tif" for t in range(4)]
+    np.testing.assert_array_equal(ds.image, local.image)
+    np.testing.assert_array_equal(ds.image.isel(z=7, y=3), local.image.isel(z=7, y=3))
+    assert len(opened("gs://lab/raw/*_t[12].tif", storage_options=options).path) == 2
+    store = tmp_path / "out.zarr"
+    assert ds.tiffstack.to_ome_zarr(store, progress=False).failed == ()
+    assert ds.tiffstack.verify(store, progress=False).ok
+    obstore.put(bucket, "raw/cell_t1.tif", (tmp_path / "raw/cell_t2.tif").read_bytes())
+    assert not ds.tiffstack.verify(store, progress=False).ok
+
+
+def test_an_index_of_google(public: tuple[Any, dict[str, Any]], tmp_path: Path) -> None:
+    pytest.importorskip("icechunk")
+    import obstore
+
+    from xarray_tiffstack import check_index, open_index
+
+    bucket, options = public
+    for t in range(2):
+        path = write_stack(tmp_path / f"cell_t{t}.tif", t, 3)
+        obstore.put(bucket, f"raw/{path.name}", path.read_bytes())
+    ds = opened("gs://lab/raw", storage_options=options)
+    ds.tiffstack.to_virtual(tmp_path / "raw.icechunk")
+    store = open_index(tmp_path / "raw.icechunk", storage_options=options)
+    with xr.open_datatree(store, engine="zarr") as tree:
+        np.testing.assert_array_equal(tree["0"].image.values, ds.image.values)
+    obstore.put(bucket, "raw/cell_t1.tif", (tmp_path / "cell_t0.tif").read_bytes())
+    (line,) = check_index(tmp_path / "raw.icechunk", storage_options=options)
+    assert "cell_t1.tif has the ETag" in line
 
 
 @pytest.mark.parametrize("provider", ["azure", "google"])
