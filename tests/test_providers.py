@@ -32,6 +32,7 @@ from test_urls import opened, write_stack
 
 from xarray_tiffstack.ome_zarr.cloud import Cloud, _opened
 from xarray_tiffstack.ome_zarr.lock import locked
+from xarray_tiffstack.storage import Access
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,8 +112,6 @@ def public() -> Iterator[tuple[Any, dict[str, Any]]]:
     Both services speak the same XML, and their servers differ in how requests are signed.
     """
     pytest.importorskip("obstore")
-    from xarray_tiffstack.storage import Access
-
     allowed = {
         "Effect": "Allow",
         "Principal": "*",
@@ -149,70 +148,74 @@ def testbench() -> Iterator[None]:
         yield
 
 
-def test_a_source_and_a_store_at_azure(azure: dict[str, Any], tmp_path: Path) -> None:
+def put(bucket: Any, folder: Path, at: str) -> None:
     import obstore
 
-    from xarray_tiffstack.storage import Access
+    for path in folder.iterdir():
+        obstore.put(bucket, f"{at}/{path.name}", path.read_bytes())
 
-    bucket, _ = Access(azure).store("az://bucket/raw")
+
+def read_and_converted(
+    bucket: Any, url: str, options: dict[str, Any], folder: Path, store: Any
+) -> None:
+    """Compare a source below the URL of a bucket with the same files on a disk, and convert it."""
+    import obstore
+
     for t in range(4):
-        path = write_stack(tmp_path / f"raw/cell_t{t}.tif", t, 30)
-        obstore.put(bucket, f"raw/{path.name}", path.read_bytes())
-    ds = opened("az://bucket/raw", storage_options=azure)
-    local = opened(tmp_path / "raw")
-    assert ds.path.values.tolist() == [f"az://bucket/raw/cell_t{t}.tif" for t in range(4)]
+        write_stack(folder / f"cell_t{t}.tif", t, 30)
+    put(bucket, folder, "raw")
+    ds = opened(f"{url}/raw", storage_options=options)
+    local = opened(folder)
+    assert ds.path.values.tolist() == [f"{url}/raw/cell_t{t}.tif" for t in range(4)]
     np.testing.assert_array_equal(ds.image, local.image)
     np.testing.assert_array_equal(ds.image.isel(z=7, y=3), local.image.isel(z=7, y=3))
-    assert len(opened("az://bucket/raw/*_t[12].tif", storage_options=azure).path) == 2
-    store = "az://bucket/out.zarr"
+    assert len(opened(f"{url}/raw/*_t[12].tif", storage_options=options).path) == 2
     assert ds.tiffstack.to_ome_zarr(store, progress=False).failed == ()
     assert ds.tiffstack.verify(store, progress=False).ok
     # An object that changed is read anew, and is what verify says.
-    obstore.put(bucket, "raw/cell_t1.tif", (tmp_path / "raw/cell_t2.tif").read_bytes())
+    obstore.put(bucket, "raw/cell_t1.tif", (folder / "cell_t2.tif").read_bytes())
     np.testing.assert_array_equal(ds.image[1], local.image[2])
     assert not ds.tiffstack.verify(store, progress=False).ok
-    with pytest.raises(FileNotFoundError, match="no TIFF in az://bucket/absent"):
-        opened("az://bucket/absent", storage_options=azure)
+    with pytest.raises(FileNotFoundError, match=f"no TIFF in {url}/absent"):
+        opened(f"{url}/absent", storage_options=options)
 
 
-def test_a_source_at_google(public: tuple[Any, dict[str, Any]], tmp_path: Path) -> None:
-    import obstore
-
-    bucket, options = public
-    for t in range(4):
-        path = write_stack(tmp_path / f"raw/cell_t{t}.tif", t, 30)
-        obstore.put(bucket, f"raw/{path.name}", path.read_bytes())
-    ds = opened("gs://lab/raw", storage_options=options)
-    local = opened(tmp_path / "raw")
-    assert ds.path.values.tolist() == [f"gs://lab/raw/cell_t{t}.tif" for t in range(4)]
-    np.testing.assert_array_equal(ds.image, local.image)
-    np.testing.assert_array_equal(ds.image.isel(z=7, y=3), local.image.isel(z=7, y=3))
-    assert len(opened("gs://lab/raw/*_t[12].tif", storage_options=options).path) == 2
-    store = tmp_path / "out.zarr"
-    assert ds.tiffstack.to_ome_zarr(store, progress=False).failed == ()
-    assert ds.tiffstack.verify(store, progress=False).ok
-    obstore.put(bucket, "raw/cell_t1.tif", (tmp_path / "raw/cell_t2.tif").read_bytes())
-    assert not ds.tiffstack.verify(store, progress=False).ok
-
-
-def test_an_index_of_google(public: tuple[Any, dict[str, Any]], tmp_path: Path) -> None:
+def indexed(bucket: Any, url: str, options: dict[str, Any], folder: Path) -> None:
+    """Index a source below the URL of a bucket, and have one of its objects change."""
     pytest.importorskip("icechunk")
     import obstore
 
     from xarray_tiffstack import check_index, open_index
 
-    bucket, options = public
     for t in range(2):
-        path = write_stack(tmp_path / f"cell_t{t}.tif", t, 3)
-        obstore.put(bucket, f"raw/{path.name}", path.read_bytes())
-    ds = opened("gs://lab/raw", storage_options=options)
-    ds.tiffstack.to_virtual(tmp_path / "raw.icechunk")
-    store = open_index(tmp_path / "raw.icechunk", storage_options=options)
-    with xr.open_datatree(store, engine="zarr") as tree:
+        write_stack(folder / f"cell_t{t}.tif", t, 3)
+    put(bucket, folder, "indexed")
+    ds = opened(f"{url}/indexed", storage_options=options)
+    index = folder.with_name("raw.icechunk")
+    ds.tiffstack.to_virtual(index)
+    with xr.open_datatree(open_index(index, storage_options=options), engine="zarr") as tree:
         np.testing.assert_array_equal(tree["0"].image.values, ds.image.values)
-    obstore.put(bucket, "raw/cell_t1.tif", (tmp_path / "cell_t0.tif").read_bytes())
-    (line,) = check_index(tmp_path / "raw.icechunk", storage_options=options)
+    obstore.put(bucket, "indexed/cell_t1.tif", (folder / "cell_t0.tif").read_bytes())
+    (line,) = check_index(index, storage_options=options)
     assert "cell_t1.tif has the ETag" in line
+
+
+def test_a_source_and_a_store_at_azure(azure: dict[str, Any], tmp_path: Path) -> None:
+    bucket, _ = Access(azure).store("az://bucket/raw")
+    read_and_converted(bucket, "az://bucket", azure, tmp_path / "raw", "az://bucket/out.zarr")
+
+
+def test_an_index_of_azure(azure: dict[str, Any], tmp_path: Path) -> None:
+    bucket, _ = Access(azure).store("az://bucket/raw")
+    indexed(bucket, "az://bucket", azure, tmp_path / "raw")
+
+
+def test_a_source_at_google(public: tuple[Any, dict[str, Any]], tmp_path: Path) -> None:
+    read_and_converted(public[0], "gs://lab", public[1], tmp_path / "raw", tmp_path / "out.zarr")
+
+
+def test_an_index_of_google(public: tuple[Any, dict[str, Any]], tmp_path: Path) -> None:
+    indexed(public[0], "gs://lab", public[1], tmp_path / "raw")
 
 
 @pytest.mark.parametrize("provider", ["azure", "google"])
@@ -230,24 +233,6 @@ def test_a_store_in_the_cloud(
     assert to_ome_zarr(ds, store, levels=2).written == 0
     to_ome_zarr(ds, store, levels=1, overwrite=True)
     assert ds.tiffstack.verify(store, progress=False).ok
-
-
-def test_an_index_of_azure(azure: dict[str, Any], tmp_path: Path) -> None:
-    pytest.importorskip("icechunk")
-    import obstore
-
-    from xarray_tiffstack import open_index
-    from xarray_tiffstack.storage import Access
-
-    bucket, _ = Access(azure).store("az://bucket/raw")
-    for t in range(2):
-        path = write_stack(tmp_path / f"cell_t{t}.tif", t, 3)
-        obstore.put(bucket, f"indexed/{path.name}", path.read_bytes())
-    ds = opened("az://bucket/indexed", storage_options=azure)
-    ds.tiffstack.to_virtual(tmp_path / "raw.icechunk")
-    store = open_index(tmp_path / "raw.icechunk", storage_options=azure)
-    with xr.open_datatree(store, engine="zarr") as tree:
-        np.testing.assert_array_equal(tree["0"].image.values, ds.image.values)
 
 
 @pytest.mark.parametrize("provider", ["azure", "testbench"])
