@@ -17,6 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+KEPT: list[Any] = []  # by `forget`
 MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent))
 
 
@@ -58,9 +59,19 @@ def serving(log: Path) -> Iterator[str]:
         }
         for name, value in about.items():
             patch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()  # of another server, in tests before
+        forget(s3fs.S3FileSystem)  # of another server, in tests before
         s3fs.S3FileSystem(endpoint_url=endpoint, key="a", secret="b").mkdir("bucket")
         yield "s3://bucket"
+
+
+def forget(kind: Any) -> None:
+    """Have file systems of fsspec be made anew, for another server.
+
+    Those that there are stay alive: their open sessions would warn in whatever test they are
+    collected in.
+    """
+    KEPT.extend(kind._cache.values())
+    kind.clear_instance_cache()
 
 
 def wait_for(port: int, program: str) -> None:

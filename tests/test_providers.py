@@ -25,7 +25,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 import xarray as xr
-from cloud import moto, running
+from cloud import forget, moto, running
 from conftest import ONE_FILE_A_BLOCK, to_ome_zarr
 from test_convert import dataset
 from test_urls import opened, write_stack
@@ -70,7 +70,7 @@ def azure() -> Iterator[dict[str, Any]]:
         yield {"connection_string": text}
         from adlfs import AzureBlobFileSystem
 
-        AzureBlobFileSystem.clear_instance_cache()
+        forget(AzureBlobFileSystem)
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def led_to(port: int) -> Iterator[None]:
         # Else gcsfs asks by gRPC what kind of bucket it is, which needs certificates.
         patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         gcsfs = pytest.importorskip("gcsfs")
-        gcsfs.GCSFileSystem.clear_instance_cache()  # of another server, in tests before
+        forget(gcsfs.GCSFileSystem)  # of another server, in tests before
         _opened.cache_clear()
         server = f"http://127.0.0.1:{port}"
         patch.setenv("STORAGE_EMULATOR_HOST", server)
@@ -91,7 +91,7 @@ def led_to(port: int) -> Iterator[None]:
         for name in ("gs", "gcs"):
             patch.setitem(fsspec.config.conf, name, {"token": "anon"})
         yield
-        gcsfs.GCSFileSystem.clear_instance_cache()
+        forget(gcsfs.GCSFileSystem)
         _opened.cache_clear()
 
 
