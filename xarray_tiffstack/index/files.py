@@ -9,17 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
 
 from xarray_tiffstack.messages import counted, first_lines
 from xarray_tiffstack.ome_zarr.journal import NOTES
-from xarray_tiffstack.storage import dated, is_url, joined, looks, split
+from xarray_tiffstack.storage import dated, is_url, joined, looks, split, together
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import zarr
 
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 GROUP = f"{NOTES}/files"
 _MANY = 4096  # files from which on several are looked at together: a file server takes its time
+FIRST_LOOK = 64  # files that are read one by one
+SLOW_LOOK = 5e-3  # seconds for one file, above which many are read together
 _CLOCK = 0.05  # seconds that the clock of a file system may be behind
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 State = tuple[int, int | str]  # size, and time in nanoseconds or ETag
 
 
@@ -236,6 +240,29 @@ def _looks(paths: Sequence[str]) -> list[State | None]:
         except OSError:
             found.append(None)
     return found
+
+
+def of_each(work: Callable[[Item], Result], items: Sequence[Item], *, at_url: bool) -> list[Result]:
+    """Do something with each file: objects at once, files of a disk so where that takes its time.
+
+    Parameters
+    ----------
+    work
+        Reads a little of one file.
+    items
+        What it is given for each.
+    at_url
+        Whether the files are objects.
+    """
+    if at_url:
+        return together(work, items)
+    started = time.perf_counter()
+    found = list(map(work, items[:FIRST_LOOK]))
+    rest = items[FIRST_LOOK:]
+    if time.perf_counter() - started > SLOW_LOOK * len(found):  # a file server takes its time
+        with ThreadPoolExecutor(16) as pool:
+            return found + list(pool.map(work, rest))
+    return found + list(map(work, rest))
 
 
 def settle(paths: Sequence[str]) -> tuple[list[State | None], list[int]]:

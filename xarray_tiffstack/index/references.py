@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -14,12 +12,13 @@ import numpy as np
 from xarray_tiffstack import tiff
 from xarray_tiffstack.array.mosaic import Tiles, files_of
 from xarray_tiffstack.array.reads import Reads
+from xarray_tiffstack.index.files import of_each
 from xarray_tiffstack.messages import counted, first_lines
-from xarray_tiffstack.storage import is_url, together
+from xarray_tiffstack.storage import is_url
 from xarray_tiffstack.tiff import Layout, Ranges, Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import xarray as xr
 
@@ -28,8 +27,6 @@ NO_FILE, DECODE, ABSENT = -1, -2, -3
 
 FEW = 64 * 2**20  # bytes of pixels that are copied without being asked for ...
 SHARE = 10  # ... or a tenth of all
-FIRST_LOOK = 64  # files that are looked at one by one
-SLOW_LOOK = 5e-3  # seconds for one file, above which many are looked at together
 _Key: TypeAlias = "tuple[str, int | None]"
 
 
@@ -142,10 +139,7 @@ def _tables(parts: list[Reads], irregular: bool) -> dict[_Key, list[Ranges]]:
             return []
 
     items = list(wanted.items())
-    if items and is_url(items[0][0][0]):
-        found = together(ranges_of, items)
-    else:
-        found = _each(ranges_of, items)
+    found = of_each(ranges_of, items, at_url=bool(items) and is_url(items[0][0][0]))
     if broken:
         raise OSError(
             f"{len(broken)} of {counted(len(items), 'file')} cannot be indexed:\n"
@@ -155,16 +149,6 @@ def _tables(parts: list[Reads], irregular: bool) -> dict[_Key, list[Ranges]]:
     if not items:
         raise ValueError("there is no file to index: all slots are empty")
     return dict(zip(wanted, found, strict=True))
-
-
-def _each(work: Callable[[Any], list[Ranges]], items: list[Any]) -> list[list[Ranges]]:
-    """Do something with each file of a disk."""
-    started = time.perf_counter()
-    found = list(map(work, items[:FIRST_LOOK]))
-    if time.perf_counter() - started > SLOW_LOOK * len(found):  # a file server takes its time
-        with ThreadPoolExecutor(16) as pool:
-            return found + list(pool.map(work, items[FIRST_LOOK:]))
-    return found + list(map(work, items[FIRST_LOOK:]))
 
 
 def _short(layout: Layout, planes: int) -> Layout:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xarray_tiffstack.index.files import of_each
 from xarray_tiffstack.ome_zarr.pool import PROCESSORS
-from xarray_tiffstack.storage import Remote, access_of, is_url, together
+from xarray_tiffstack.storage import Remote, access_of, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PIECES, PIECE = 8, 4096  # how many samples of a file, and bytes of each
 SHORT, ENTIRE = 8, 32  # bytes of a hash: of samples, and of a complete file (SHA-256)
-FIRST_LOOK, SLOW_LOOK = 64, 5e-3  # files read one by one, and seconds for one from which on not
 BLOCK = 1 << 23  # bytes that are read at once of an object
 
 
@@ -42,19 +41,12 @@ def fingerprints(paths: Sequence[str], sizes: Sequence[int], entire: bool) -> np
         except OSError:
             return bytes(width)
 
-    if items and is_url(items[0][0]):
-        found = together(one, items)
-    elif entire:
+    at_url = bool(items) and is_url(items[0][0])
+    if entire and not at_url:
         with ThreadPoolExecutor(PROCESSORS) as pool:
             found = list(pool.map(one, items))
     else:
-        started = time.perf_counter()
-        found = list(map(one, items[:FIRST_LOOK]))
-        if time.perf_counter() - started > SLOW_LOOK * len(found):  # a file server takes its time
-            with ThreadPoolExecutor(16) as pool:
-                found += pool.map(one, items[FIRST_LOOK:])
-        else:
-            found += map(one, items[FIRST_LOOK:])
+        found = of_each(one, items, at_url=at_url)
     return np.frombuffer(b"".join(found), np.uint8).reshape(len(items), width)
 
 
