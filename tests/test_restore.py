@@ -189,15 +189,20 @@ def test_bytes_that_no_reader_looks_at_come_back(tmp_path: Path) -> None:
     comes_back(ds, raw, tmp_path)
 
 
+def write_long_texts(raw: Path, files: int, pages: int) -> None:
+    """Write files between whose pages there is much text."""
+    raw.mkdir()
+    for t in range(files):
+        with tifffile.TiffWriter(raw / f"cell_t{t}.tif") as tif:
+            for z, plane in enumerate(stack(pages, 30, 40)):
+                text = f"{z} " * 1_500_000
+                tif.write(plane, description=text, contiguous=False, metadata=None, photometric=1)
+
+
 def test_long_texts_between_pages_come_back(tmp_path: Path) -> None:
     """What is kept is read from several objects of the store, while pixels are in memory."""
     raw = tmp_path / "raw"
-    raw.mkdir()
-    for t in range(2):
-        with tifffile.TiffWriter(raw / f"cell_t{t}.tif") as tif:
-            for z, plane in enumerate(stack(4, 30, 40)):
-                text = f"{z} " * 1_500_000
-                tif.write(plane, description=text, contiguous=False, metadata=None, photometric=1)
+    write_long_texts(raw, 2, 4)
     comes_back(cells(raw, pages="z"), raw, tmp_path)
     kept = tmp_path / "saved.ome.zarr/tiffstack/files/slots"
     assert len(list(kept.glob("c.0.*"))) > 1

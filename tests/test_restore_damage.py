@@ -15,7 +15,7 @@ import tifffile
 import zarr
 from cloud import objects, serving
 from conftest import dataset, reference_name, write, write_acquisition
-from test_restore import cells, hashes, save
+from test_restore import cells, hashes, save, write_long_texts
 from test_tiff import stack
 
 from xarray_tiffstack import restore
@@ -227,12 +227,7 @@ def test_a_damaged_root_keeps_no_file_back(
 def test_damage_behind_the_beginning_of_a_long_entry(tmp_path: Path) -> None:
     """What is kept of a file is several objects of the store: any of them may be damaged."""
     raw, store = tmp_path / "raw", tmp_path / "a.zarr"
-    raw.mkdir()
-    for t in range(3):
-        with tifffile.TiffWriter(raw / f"cell_t{t}.tif") as tif:
-            for z, plane in enumerate(stack(3, 30, 40)):
-                text = f"{z} " * 1_500_000
-                tif.write(plane, description=text, contiguous=False, metadata=None, photometric=1)
+    write_long_texts(raw, 3, 3)
     ds = cells(raw, pages="z")
     save(ds, store)
     flip(store / "tiffstack/files/slots/c.1.1")
