@@ -283,12 +283,11 @@ class Keeping:
 
         Entries that others wrote are looked up; those that are lost or damaged are written again.
         """
-        wanted = {
-            self._path(plan, slot): slot
-            for slot in self._slots(plan)
-            if os.path.isfile(self._path(plan, slot))
-        }
-        looked = {p: slot for p, slot in wanted.items() if p not in self._done | self.left.keys()}
+        slots = {self._path(plan, slot): slot for slot in self._slots(plan)}
+        wanted = {path: slot for path, slot in slots.items() if os.path.isfile(path)}
+        others = [path for path in self.others if os.path.isfile(path)]
+        known = self._done | self.left.keys()
+        looked = {path: slot for path, slot in wanted.items() if path not in known}
         if looked:
             entries = self._of(target, SLOTS)
             names = self._kept_in(entries, list(looked.values()))
@@ -300,11 +299,10 @@ class Keeping:
                         self._keep(entries, slot, path, plan, path in failed)
                     except (OSError, ValueError) as error:
                         self.left[path] = str(error)
-        others = [p for p in self.others if p not in self._done | self.left.keys()]
-        if others:
-            self._mend_others(target, [p for p in others if os.path.isfile(p)])
-        held = {p for p in (*wanted, *self.others) if p not in self.left and os.path.isfile(p)}
-        return Kept(len(held), len(held & set(self.others)), self._lines(self.left))
+        if lacking := [path for path in others if path not in known]:
+            self._mend_others(target, lacking)
+        held = {*wanted, *others} - self.left.keys()
+        return Kept(len(held), len(held.intersection(others)), self._lines(self.left))
 
     def _kept_in(self, entries: Entries, indexes: Sequence[tuple[int, ...]]) -> list[str]:
         """Read which file each entry is of: an empty text where that is lost or damaged.
@@ -337,9 +335,10 @@ class Keeping:
             self.left.update(dict.fromkeys(others, _LATE))
             return
         names = self._kept_in(entries, list(np.ndindex(entries.shape)))
+        there = set(names)
         free = [i for i, name in enumerate(names) if not name]
         for path in others:
-            if below(self.source, path) in names:
+            if below(self.source, path) in there:
                 continue
             try:
                 if not free:
