@@ -161,7 +161,7 @@ def test_a_process_is_killed_at_any_request(acquisition, bucket):
 
 def test_questions_do_not_grow_with_the_number_of_chunks(tmp_path, requests):
     asked = []
-    for stacks in (3, 9):
+    for stacks in (1, 3, 9):  # of the first of a process the library asks where the bucket is
         ds = dataset(write_acquisition(tmp_path / str(stacks), stacks))
         requests.clear()
         to_ome_zarr(ds, f"s3://bucket/{stacks}.zarr", levels=1, limits=ONE_FILE_A_BLOCK)
@@ -169,7 +169,7 @@ def test_questions_do_not_grow_with_the_number_of_chunks(tmp_path, requests):
         written = len(objects(f"{stacks}.zarr", names=True))
         assert kinds.pop("PUT") <= written + 3
         asked.append(sum(kinds.values()))
-    assert asked[0] == asked[1] < 40
+    assert asked[1] == asked[2] < 40
 
 
 def test_a_collection_in_the_cloud(tmp_path, bucket):

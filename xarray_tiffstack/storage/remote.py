@@ -91,6 +91,8 @@ class Remote:
         self.kept: list[bytes] = []
         self.fresh = True
         """Whether its state was asked for just now."""
+        self.answers = 0
+        """How often the server sent bytes of this state."""
         self.size, self.tag, self.time = -1, "", ""
         self.head = self._first()
 
@@ -125,6 +127,16 @@ class Remote:
     def state(self) -> tuple[int, str]:
         """Size, and what names the content: the ETag, or where there is none the time."""
         return self.size, _bare(self.tag or self.time)
+
+    def require(self) -> None:
+        """Ask the server whether it is in this state still.
+
+        Raises
+        ------
+        ChangedError
+            It is not.
+        """
+        self.get(0, 1)
 
     def _first(self) -> bytes:
         """Ask for the first bytes, which tell the state."""
@@ -162,6 +174,7 @@ class Remote:
                     continue
             self._same(result.meta)
             if result.range[0] == start and len(data) == min(stop, self.size) - start:
+                self.answers += 1
                 return data
         raise OSError(
             f"{self.url} cannot be read: of bytes {start} to {stop} the server sent {len(data)}"

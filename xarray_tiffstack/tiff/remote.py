@@ -107,11 +107,16 @@ class RemoteFile(Tiff, io.RawIOBase):
 
 
 def with_file(
-    path: str | os.PathLike[str], work: Callable[[Tiff], Result], access: Access | None = None
+    path: str | os.PathLike[str],
+    work: Callable[[Tiff], Result],
+    access: Access | None = None,
+    known: bool = False,
 ) -> Result:
     """Open a TIFF and do something with it.
 
-    What changed since it was read before is read anew; what changes meanwhile is an error.
+    What changed since it was read before is read anew; what changes meanwhile is an error. Where
+    all bytes were known already, the server is asked whether they are so still, unless `known`
+    says that it was read just now.
     """
     path = os.fspath(path)
     if not is_url(path):
@@ -119,9 +124,13 @@ def with_file(
             return work(file)
     access = access or access_of(path)
     remote = RemoteFile(path, access)
-    fresh = remote.remote.fresh
+    fresh, answers = remote.remote.fresh, remote.remote.answers
     try:
-        return work(remote)
+        try:
+            return work(remote)
+        finally:
+            if not (fresh or known) and remote.remote.answers == answers:
+                remote.remote.require()
     except ChangedError:
         remote.remote.drop()
         if fresh:

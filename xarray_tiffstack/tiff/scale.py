@@ -95,7 +95,7 @@ def metadata(path: str | os.PathLike[str]) -> Metadata:
     Notes
     -----
     Opens the file once, and reads its first directory and descriptions (kilobytes), and the
-    offsets of its directories if it holds a bounding box.
+    offsets of its directories if it holds a bounding box. Of a URL it reads what `probe` left.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def metadata(path: str | os.PathLike[str]) -> Metadata:
     >>> metadata(path).voxel_size
     {'z': 0.4, 'y': 0.1, 'x': 0.1}
     """
-    return with_file(path, metadata_of)
+    return with_file(path, metadata_of, known=True)
 
 
 def metadata_of(file: Tiff) -> Metadata:
