@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
-from conftest import pixels, write
+from conftest import pixels, write, write_acquisition
 from proxy import FAULTS, Proxy
 from served import Served
 
@@ -374,6 +374,20 @@ def test_a_listing_tells_the_sizes(bucket: Bucket, tmp_path: Path) -> None:
     report = ds.tiffstack.report()
     assert (report.matched, report.missing) == (40, [])
     assert len(bucket.proxy.requests) == 1
+
+
+def test_a_store_in_a_bucket_is_looked_at(bucket: Bucket, tmp_path: Path) -> None:
+    ds = xr.open_dataset(write_acquisition(tmp_path / "raw"), engine="tiffstack")
+    ds.tiffstack.to_ome_zarr(tmp_path / "a.ome.zarr", levels=1, progress=False)
+    store = bucket.put(tmp_path / "a.ome.zarr", "made/a.ome.zarr")
+    spelled = {"secret": "secret_access_key"}  # as obstore has it; s3fs, which reads it, does not
+    said = {spelled.get(n, n): v for n, v in bucket.options.items() if n not in SOON}
+    words = ",".join(f"{name}={value}" for name, value in said.items())
+    command = [sys.executable, "-m", "xarray_tiffstack", "info", store, "--storage-options", words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert not done.returncode, done.stderr
+    assert f"xarray.open_datatree({store!r}" in done.stdout
+    assert "storage_options={...}" in done.stdout
 
 
 # --- all kinds of TIFF ----------------------------------------------------------------------

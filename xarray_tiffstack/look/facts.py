@@ -150,16 +150,23 @@ def python_call(ds: xr.Dataset, keywords: Mapping[str, Any] | None = None) -> st
     source = str(ds.encoding.get("source") or source_of(ds))
     if is_store(source):
         group = ds.encoding.get("group")
-        place = f"xarray_tiffstack.open_index({source!r})" if is_index(source) else repr(source)
+        place, more = repr(source), _reached(source)
+        if is_index(source):  # its files may be at a URL, too
+            reached = _reached(source, str(source_of(ds)))
+            place, more = f"xarray_tiffstack.open_index({source!r}{reached})", ""
         if group is None:
-            return f"xarray.open_zarr({place})"
+            return f"xarray.open_zarr({place}{more})"
         node = f"[{group!r}]" if group else ""
-        return f'xarray.open_datatree({place}, engine="zarr", chunks={{}}){node}'
+        return f'xarray.open_datatree({place}, engine="zarr", chunks={{}}{more}){node}'
     said = _keywords(ds) if keywords is None else keywords
-    more = "".join(f", {name}={value!r}" for name, value in said.items())
-    if is_url(source) and access_of(source).options:
-        more += ", storage_options={...}"  # some are secret
+    more = "".join(f", {name}={value!r}" for name, value in said.items()) + _reached(source)
     return f'xarray.open_dataset({source!r}, engine="tiffstack"{more})'
+
+
+def _reached(*places: str) -> str:
+    """Say that options are needed to reach a place; not which: some are secret."""
+    needed = any(is_url(place) and access_of(place).options for place in places)
+    return ", storage_options={...}" if needed else ""
 
 
 def _keywords(ds: xr.Dataset) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xarray_tiffstack.ome_zarr.images import PLATE
-from xarray_tiffstack.storage import is_index, is_url
+from xarray_tiffstack.storage import Access, is_index, is_url, local_path, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ def open_store(
     path
         What ``ds.to_zarr``, ``ds.tiffstack.to_ome_zarr`` or ``ds.tiffstack.to_virtual`` wrote.
     storage_options
-        How an index at a URL, or its files there, are reached.
+        How a URL is reached: that of the store, or of the files of an index.
 
     Raises
     ------
@@ -59,15 +59,19 @@ def _opened(
     import zarr
 
     store: Any = str(path)
+    reached: dict[str, Any] = {}
     if is_index(path):
         from xarray_tiffstack.index import open_index
 
         store = open_index(path, storage_options=options)
-    root = zarr.open_group(store, mode="r")
+    elif options and is_url(store) and local_path(store) is None:
+        kind, base, _ = split(store)
+        reached = {"storage_options": Access(options).remember(base).fsspec(kind)}
+    root = zarr.open_group(store, mode="r", **reached)
     groups = [f"{image}/0".lstrip("/") for image in _images(root)] or [""]
     parts = []
     for group in groups:
-        part = xr.open_zarr(store, group=group, chunks={}, consolidated=False)
+        part = xr.open_zarr(store, group=group, chunks={}, consolidated=False, **reached)
         parts.append(part.assign_coords({n: c.compute() for n, c in part.coords.items()}))
     return groups, parts
 

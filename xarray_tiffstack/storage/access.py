@@ -69,6 +69,18 @@ class Access:
         said = [os.environ[name] for name in _ENDPOINTS if os.environ.get(name)]
         return {"endpoint": said[0], **found} if kind == "s3" and said else found
 
+    def fsspec(self, kind: str) -> dict[str, Any]:
+        """Options by the names that fsspec's packages have for them."""
+        given = {n: v for n, v in self.options.items() if n not in _NOT_OF_THE_STORE}
+        names = {own: their for their, own in _NAMES[kind].items() if own != "account_key"}
+        found = {names.get(name, name): value for name, value in given.items()}
+        if kind == "gs" and found.pop("anon", False):
+            found["token"] = "anon"
+        if kind == "s3" and "region_name" in found:
+            region = {"region_name": found.pop("region_name")}
+            found["client_kwargs"] = {**region, **found.get("client_kwargs", {})}
+        return found
+
     def headers(self, kind: str) -> dict[str, str]:
         """Headers of each request, for other clients of the same server."""
         found: dict[str, str] = _translated(kind, self.options)[1]["client_options"].get(
