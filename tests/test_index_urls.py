@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ if Version(icechunk.__version__) < Version("2.3"):
     pytest.skip(f"icechunk {icechunk.__version__} is older than 2.3", allow_module_level=True)
 pytest.importorskip("obstore")
 
+from test_index import tables  # noqa: E402
 from test_index_moved import commits, level  # noqa: E402
 from test_urls import (  # noqa: E402
     SOON,
@@ -189,8 +191,6 @@ def test_the_command_for_a_bucket(
     assert main(["info", index, "--storage-options", options]) == 0
     assert "488" in capsys.readouterr().out
     assert main(["index", source, index, "--check", "--storage-options", options]) == 0
-    with pytest.raises(ValueError, match=r"kerchunk are to files on disks.*NAME\.icechunk"):
-        opened(source, storage_options=bucket.options).tiffstack.to_virtual(tmp_path / "raw.json")
 
 
 def test_each_command_is_told_how_the_files_are_reached(
@@ -209,5 +209,99 @@ def test_each_command_is_told_how_the_files_are_reached(
         command = [sys.executable, "-c", program, *words, "--storage-options", options]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert not done.returncode, done.stderr
+        if words[0] == "info":
+            assert f"open_index({index!r}, storage_options={{...}})" in done.stdout
     assert commits(Path(index)) == 5  # the empty one, of two time points, and of each later one
     assert level(index, storage_options=bucket.options).sizes["stack"] == 5
+
+
+# --- references of kerchunk, and of VirtualiZarr ------------------------------------------------
+
+
+def by_labels(index: Path, source: Any = None, **options: Any) -> xr.Dataset:
+    store = open_index(index, source, **options)
+    return xr.open_zarr(store, group="0", zarr_format=2, consolidated=False).load()
+
+
+@tables
+@pytest.mark.parametrize("name", ["raw.json", "raw.parq"])
+def test_references_to_a_bucket(bucket: Bucket, tmp_path: Path, name: str) -> None:
+    if name.endswith("parq"):
+        pytest.importorskip("fastparquet")
+    source = bucket.put(write_acquisition(tmp_path / "raw"), "day #1 é%20/raw")
+    ds, index = opened(source, storage_options=bucket.options), tmp_path / name
+    ds.tiffstack.to_virtual(index)
+    same(by_labels(index, storage_options=bucket.options), ds)
+    # Nothing of this package, in a process that was told nothing.
+    program = (
+        "import fsspec, json, sys, zarr; index, options = sys.argv[1], json.loads(sys.argv[2])\n"
+        "fs = fsspec.filesystem('reference', fo=index, remote_protocol='s3',\n"
+        "        remote_options=options | {'asynchronous': True}, asynchronous=True)\n"
+        "store = zarr.storage.FsspecStore(fs, read_only=True, path='')\n"
+        "array = zarr.open_array(store, path='0/image', mode='r', zarr_format=2)\n"
+        "print(int(array[...].astype('u8').sum()), *array.shape)\n"
+    )
+    keys = {name: value for name, value in bucket.options.items() if name not in SOON}
+    command = [sys.executable, "-W", "ignore", "-c", program, str(index), json.dumps(keys)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert not done.returncode, done.stderr
+    image = ds.image.transpose("stack", "channel", "z", "y", "x").astype("u8")
+    assert done.stdout.split() == [str(int(image.sum())), *map(str, image.shape)]
+    held = [index] if index.is_file() else [p for p in index.rglob("*") if p.is_file()]
+    assert not any(b"secret" in path.read_bytes() for path in held)
+
+    write(tmp_path / "new" / sorted((tmp_path / "raw").iterdir())[4].name, 99)
+    bucket.put(tmp_path / "new", "day #1 é%20/raw")
+    with pytest.raises(ValueError, match="1 of 15 files changed"):
+        open_index(index, storage_options=bucket.options)
+
+
+def test_references_to_a_web_server(web: Web, tmp_path: Path) -> None:
+    for t in range(3):
+        write(web.folder / f"cell_t{t} #µ.tif", t)
+    names = [urllib.request.pathname2url(path.name) for path in sorted(web.folder.iterdir())]
+    ds = opened(
+        [f"{web.proxy.url}/{name}" for name in names], pattern="cell_t{t:d}%20%23%C2%B5.tif"
+    )
+    ds.tiffstack.to_virtual(tmp_path / "raw.json")
+    same(by_labels(tmp_path / "raw.json"), ds)
+    with pytest.raises(ValueError, match=r"spelled otherwise.*make it again from there"):
+        open_index(tmp_path / "raw.json", web.folder)
+
+
+@tables
+def test_references_follow_their_files_into_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
+    folder = write_acquisition(tmp_path / "raw")
+    ds = opened(folder)
+    ds.tiffstack.to_virtual(tmp_path / "raw.json")
+    source = bucket.put(folder)
+    got = by_labels(tmp_path / "raw.json", source, storage_options=bucket.options, check=False)
+    assert any(request.method == "GET" for request in bucket.proxy.requests)
+    same(got, ds)
+    with pytest.raises(ValueError, match="15 of 15 files changed"):  # times, and no ETags
+        open_index(tmp_path / "raw.json", source, storage_options=bucket.options)
+    pytest.importorskip("fastparquet")
+    opened(folder).tiffstack.to_virtual(tmp_path / "raw.parq")
+    with pytest.raises(ValueError, match=r"whole path of each file.*make it again from there"):
+        open_index(tmp_path / "raw.parq", source, storage_options=bucket.options)
+
+
+def test_virtualizarr_refers_to_objects(bucket: Bucket, tmp_path: Path) -> None:
+    pytest.importorskip("virtualizarr", "2.8")
+    source = bucket.put(write_acquisition(tmp_path / "raw"), "day #1 é%20/raw")
+    ds = opened(source, storage_options=bucket.options)
+    prefix = f"s3://{bucket.name}/"
+    config = icechunk.RepositoryConfig.default()
+    keys = {"access_key_id": "a", "secret_access_key": "b"}
+    place = icechunk.s3_store(
+        region="us-east-1", endpoint_url=bucket.proxy.url, allow_http=True, force_path_style=True,
+        s3_compatible=True,
+    )  # fmt: skip
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, place))
+    access = icechunk.containers_credentials({prefix: icechunk.s3_credentials(**keys)})
+    repo = icechunk.Repository.create(icechunk.in_memory_storage(), config, access)
+    session = repo.writable_session("main")
+    ds.tiffstack.virtual().vz.to_icechunk(session.store)
+    session.commit("virtual")
+    got = xr.open_zarr(repo.readonly_session("main").store, consolidated=False)
+    xr.testing.assert_equal(got.load(), ds.load())

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import zarr
 
-from xarray_tiffstack.index.files import Files, read_files
+from xarray_tiffstack.index.files import GROUP, Files, read_files
 from xarray_tiffstack.index.pixels import chunk_grid, decoded
 from xarray_tiffstack.ome_zarr import place
+from xarray_tiffstack.storage import Access, access_of, is_url, split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from xarray_tiffstack.index.pixels import Limits
@@ -51,10 +52,11 @@ def write(target: Path, template: Template, limits: Limits) -> None:
             places.append((key, int(which[k]), int(offsets[k]), int(counts[k])))
     try:
         if target.suffix == ".json":
-            urls = [f"{FOLDER}/{path}" for path in files.paths]
+            start = len(files.root.rstrip("/"))
+            urls = [f"{FOLDER}{path[start:]}" for path in files.full()]
             found: dict[str, Any] = {key: _text(data) for key, data in (made | real).items()}
             found |= {key: [urls[k], offset, count] for key, k, offset, count in places}
-            text = {"version": 1, "templates": {"u": f"file://{files.root}"}, "refs": found}
+            text = {"version": 1, "templates": {"u": _address(files.root)}, "refs": found}
             fresh.write_text(json.dumps(text))
         else:
             _tables(fresh, made, real, files, places)
@@ -83,8 +85,6 @@ def _text(data: bytes) -> str:
 
 def _copies(template: Template, made: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """Encode what cannot be referred to, as the array of its image has it."""
-    import zarr
-
     plan, refs = template.plan, template.refs
     for image, at, pixels in decoded(plan, refs):
         path = f"{image.group(0)}/image"
@@ -121,31 +121,58 @@ def _tables(
     for key, data in (made | real).items():
         if key != ".zmetadata":  # which is made of the others
             refs[key] = data
-    urls = [f"file://{files.root}/{path}" for path in files.paths]
+    urls = [_address(path) for path in files.full()]
     for key, k, offset, count in places:
         refs[key] = [urls[k], offset, count]
     refs.flush()
 
 
-def open_store(target: Path, source: str | None) -> tuple[Any, Files]:
+def open_store(
+    target: Path, source: str | None, options: Mapping[str, Any] | None
+) -> tuple[Any, Files]:
     """Open references with fsspec; returns a store of zarr, and the files."""
-    import fsspec
-    import zarr
-
-    options: dict[str, Any] = {"fo": str(target), "remote_protocol": "file"}
-    if target.suffix == ".json":
-        with open(target) as opened:
-            options["fo"] = text = json.load(opened)
-        if source is not None:
-            text["templates"] = {"u": f"file://{source}"}
-    fs = fsspec.filesystem("reference", asynchronous=False, **options)
-    store = zarr.storage.FsspecStore.from_mapper(fs.get_mapper(""), read_only=True)
-    files = read_files(zarr.open_group(store, mode="r", zarr_format=2), str(target))
-    if source is None and target.suffix == ".json" and files.root != _root(text):
-        return open_store(target, files.root)
+    text: dict[str, Any] = json.loads(target.read_text()) if target.suffix == ".json" else {}
+    refs = text or str(target)
+    group = zarr.open_group(_store(refs, {"remote_protocol": "file"}), mode="r", zarr_format=2)
+    files, was = read_files(group, str(target)), str(group[GROUP].attrs["root"])
     root = source or files.root
-    return store, files.at(root)
+    if root != was:
+        _check_move(target, was, root)
+        text["templates"] = {"u": _address(root)}
+    reached: dict[str, Any] = {"remote_protocol": "file"}
+    if is_url(root):
+        kind = split(root).kind
+        access = access_of(root) if options is None else Access(options)
+        access.remember(split(root).base)
+        reached = {"remote_protocol": kind, "remote_options": access.fsspec(kind)}
+    return _store(refs, reached), files.at(root)
 
 
-def _root(text: dict[str, Any]) -> str:
-    return os.fspath(str(text["templates"]["u"]).removeprefix("file://"))
+def _store(references: dict[str, Any] | str, reached: dict[str, Any]) -> Any:
+    """Open references as a store of zarr."""
+    import fsspec
+
+    options = {"asynchronous": True, **reached.get("remote_options", {})}
+    reached = {**reached, "remote_options": options}
+    fs = fsspec.filesystem("reference", fo=references, asynchronous=True, **reached)
+    return zarr.storage.FsspecStore(fs, read_only=True, path="")
+
+
+def _check_move(target: Path, was: str, root: str) -> None:
+    """Refuse another folder where the references cannot be led to it."""
+    again = f"make it again from there: tiffstack index {root} {target} --overwrite"
+    if target.suffix != ".json":
+        raise ValueError(
+            f"{target} has the whole path of each file, below {was}, and they are in {root}: "
+            f"{again}"
+        )
+    web = [is_url(each) and split(each).kind == "http" for each in (was, root)]
+    if web[0] != web[1]:
+        raise ValueError(
+            f"the names of files are spelled otherwise at a web server, and {target} leads from "
+            f"{was} to {root}: {again}"
+        )
+
+
+def _address(path: str) -> str:
+    return path if is_url(path) else f"file://{path}"

@@ -11,7 +11,7 @@ import zarr
 from xarray_tiffstack.index.codecs import create_array
 from xarray_tiffstack.index.references import DECODE, References, check_copies, references
 from xarray_tiffstack.messages import one_of
-from xarray_tiffstack.storage import is_url
+from xarray_tiffstack.storage import is_url, split
 
 RESERVED = str.maketrans({"%": "%25", "#": "%23", "?": "%3F"})
 """What means something else in an address; VirtualiZarr and fsspec take all else as it is."""
@@ -30,8 +30,6 @@ def virtual(ds: xr.Dataset, copy: bool | Literal["auto"] = "auto") -> xr.Dataset
     if "image" not in ds.data_vars:
         raise ValueError("there is no variable 'image' to refer to")
     variable = ds.variables["image"]
-    if is_url(source := str(ds.encoding.get("source", ds.attrs.get("source", "")))):
-        raise ValueError(f"references are to files on disks, and {source} is at a URL")
     refs = references(variable)
     check_copies(refs, variable.dtype.itemsize, variable.nbytes, copy)
     paths, inlined = _paths(refs), _inlined(variable, refs)
@@ -72,6 +70,8 @@ def _paths(refs: References) -> np.ndarray:
 
 
 def _address(path: str) -> str:
+    if is_url(path):
+        return path if split(path).kind == "http" else path.translate(RESERVED)
     path = path.replace("\\", "/").translate(RESERVED)
     return f"file://{path if path.startswith('/') else f'/{path}'}"
 

@@ -128,19 +128,24 @@ def _opened(
 ) -> tuple[Any, Files]:
     """Open an index where its files are now."""
     if os.path.splitext(target)[1] in KERCHUNK:
-        return _references(target, source)
+        return _references(target, source, options)
     repository, files = repository_of(target, source, options, snapshot)
     return _session(repository.open(), snapshot).store, files
 
 
-def _references(target: str, source: str | os.PathLike[str] | None) -> tuple[Any, Files]:
+def _references(
+    target: str, source: str | os.PathLike[str] | None, options: Mapping[str, Any] | None
+) -> tuple[Any, Files]:
     from xarray_tiffstack.index.kerchunk import open_store
 
-    if is_url(target) or (source is not None and is_url(os.fspath(source))):
-        raise ValueError("references of kerchunk are opened on disks; fsspec reads them at URLs")
+    if is_url(target):
+        raise ValueError(
+            f"references of kerchunk are opened on a disk: download {target} first, or read it "
+            "with fsspec"
+        )
     if not os.path.exists(target):
         raise FileNotFoundError(f"{target} does not exist")
-    return open_store(Path(target), None if source is None else _folder(source))
+    return open_store(Path(target), None if source is None else _folder(source), options)
 
 
 def _folder(source: str | os.PathLike[str]) -> str:

@@ -114,11 +114,6 @@ def to_virtual(
         ngff_version="0.4" if kerchunk else "0.5",
     )
     collection = collect(ds, voxel_size)
-    if kerchunk and is_url(collection.source):
-        raise ValueError(
-            f"references of kerchunk are to files on disks, and {collection.source} is at a URL: "
-            "write an index of icechunk, NAME.icechunk"
-        )
     plan = Plan(collection, make_settings(collection, options))
     _check_place(target, plan, kerchunk, overwrite)
     if kerchunk and levels != 1:
