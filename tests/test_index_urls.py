@@ -158,6 +158,21 @@ def test_an_index_of_a_web_server(web: Web, tmp_path: Path) -> None:
         level(index, check=False)
 
 
+def test_an_index_on_a_web_server(web: Web, tmp_path: Path) -> None:
+    folder = write_acquisition(web.folder / "raw é")
+    ds = opened(folder)
+    ds.tiffstack.to_virtual(web.folder / "raw.icechunk", levels=2)
+    url = f"{web.proxy.url}/raw.icechunk"
+    # Servers tell other times than the disk did, and ETags, which the disk has not.
+    with pytest.raises(ValueError, match="15 of 15 files changed"):
+        open_index(url)
+    same(level(url, check=False), ds)
+    names = [urllib.request.pathname2url(path.name) for path in sorted(folder.iterdir())]
+    there = opened([f"{web.proxy.url}/raw%20%C3%A9/{name}" for name in names])
+    there.tiffstack.to_virtual(web.folder / "web.icechunk")
+    same(level(f"{web.proxy.url}/web.icechunk"), there)
+
+
 def test_it_grows_with_the_bucket_and_moves(bucket: Bucket, tmp_path: Path) -> None:
     """An index of more files is a commit; files that were copied elsewhere are compared."""
     folder = tmp_path / "raw"

@@ -195,6 +195,12 @@ def indexed(bucket: Any, url: str, options: dict[str, Any], folder: Path) -> Non
     ds.tiffstack.to_virtual(index)
     with xr.open_datatree(open_index(index, storage_options=options), engine="zarr") as tree:
         np.testing.assert_array_equal(tree["0"].image.values, ds.image.values)
+    for path in index.rglob("*"):
+        if path.is_file():
+            obstore.put(bucket, path.relative_to(folder.parent).as_posix(), path.read_bytes())
+    there = f"{url}/raw.icechunk"
+    with xr.open_datatree(open_index(there, storage_options=options), engine="zarr") as tree:
+        np.testing.assert_array_equal(tree["0"].image.values, ds.image.values)
     obstore.put(bucket, "indexed/cell_t1.tif", (folder / "cell_t0.tif").read_bytes())
     (line,) = check_index(index, storage_options=options)
     assert "cell_t1.tif has the ETag" in line

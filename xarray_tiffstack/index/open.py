@@ -38,7 +38,7 @@ def open_index(
     Parameters
     ----------
     index : str or path
-        ``NAME.icechunk``, also at ``s3://``; ``NAME.json`` or ``NAME.parq``.
+        ``NAME.icechunk``, also at a URL; ``NAME.json`` or ``NAME.parq``.
     source : str or path, optional
         Folder of the files, or its URL, where it moved; by default where it was, or the same way
         from the index as then.
