@@ -450,6 +450,26 @@ def changed_file(acquisition: Path) -> Path:
     return next(iter(acquisition.glob("*ch1*stack0003*")))
 
 
+@pytest.mark.parametrize("name", ["raw.icechunk", "raw.json"])
+def test_a_file_that_is_rewritten_while_it_is_indexed(
+    acquisition: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Its directories were read already: the index would refer to other bytes."""
+    from xarray_tiffstack.index import write as writing
+
+    real, path = writing.references, changed_file(acquisition)
+
+    def slowly(*words: Any) -> Any:
+        found = real(*words)
+        write(path, 99)
+        return found
+
+    monkeypatch.setattr(writing, "references", slowly)
+    with pytest.raises(OSError, match=rf"(?s)1 file changed meanwhile.*{path.name}"):
+        opened(acquisition).tiffstack.to_virtual(acquisition.parent / name)
+    assert not (acquisition.parent / name).exists()
+
+
 def test_a_changed_file_is_an_error_for_every_reader(acquisition: Path) -> None:
     ds = opened(acquisition)
     ds.tiffstack.to_virtual(index := acquisition.parent / "raw.icechunk")

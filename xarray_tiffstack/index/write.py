@@ -128,7 +128,7 @@ def to_virtual(
         )
     if not kerchunk:
         ice.load()
-    before = _objects(plan)
+    before = _states(plan)
     refs = references(plan.variable, irregular)
     nbytes = check_copies(refs, plan.itemsize, plan.variable.nbytes, copy)
     files = _files_of(refs, collection.source, before)
@@ -170,13 +170,13 @@ def _check_place(target: Path, plan: Plan, kerchunk: bool, overwrite: bool) -> N
         )
 
 
-def _objects(plan: Plan) -> dict[str, State | None]:
-    """Look at files at URLs before their directories are read, so that none is remembered."""
+def _states(plan: Plan) -> dict[str, State | None]:
+    """Look at the files before their directories are read; of URLs none is remembered then."""
     source, names = plan.collection.source, plan.collection.paths
-    if not is_url(source) or names is None:
+    if names is None:
         return {}
-    urls = [joined(source, str(name)) for name in names.flat if name]
-    return dict(zip(urls, look(urls), strict=True))
+    paths = [joined(source, str(name)) for name in names.flat if name]
+    return dict(zip(paths, look(paths), strict=True))
 
 
 def _files_of(refs: References, source: str, before: Mapping[str, State | None]) -> Files:
