@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xarray_tiffstack.back.folder import list_folder, read_span, sha256_of
+from xarray_tiffstack.back.folder import about, list_folder, read_span, sha256_of, there
 from xarray_tiffstack.back.labels import REQUESTS
 from xarray_tiffstack.back.records import Damaged, Entries, Entry, Record, entire
 from xarray_tiffstack.messages import counted, first_lines
@@ -17,7 +17,7 @@ from xarray_tiffstack.ome_zarr.keeping import OTHERS, SLOTS
 from xarray_tiffstack.ome_zarr.notes import read_notes
 from xarray_tiffstack.ome_zarr.results import Kept
 from xarray_tiffstack.source import below
-from xarray_tiffstack.storage import is_url
+from xarray_tiffstack.storage import is_url, split
 from xarray_tiffstack.tiff.anatomy import anatomy, outlook
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ WHOLE = 16 * 2**20
 _HEAD = 1 << 14  # bytes of the head of an entry, without tables and paths, at most
 _LATE = "it came since the conversion began"
 _NOT_BACK = "its pixels do not give its bytes back"
+
+
+class _UnreadError(Exception):
+    """A file cannot be read while its entry is written."""
 
 
 class _Seen(NamedTuple):
@@ -90,9 +94,10 @@ class Keeping:
             entirely are more than is kept unasked.
         """
         self.source, paths = plan.collection.source, plan.collection.paths
-        if is_url(self.source):
+        if is_url(self.source) and split(self.source).kind == "http":
             raise ValueError(
-                f"restorable=True reads entire files on disks; {self.source} is at a URL: leave it"
+                f"restorable=True lists all files of the folder, and a web server, {self.source}, "
+                "lists none: leave it"
             )
         if paths is None or set(plan.collection.slot_dims) != set(self.files.outer):
             raise ValueError("restorable=True needs 'path' along all dimensions of the files")
@@ -109,7 +114,7 @@ class Keeping:
         self._refuse_large([each for each in seen if each.reason])
         longest = self._find_others(sum(each.size for each in seen if each.reason))
         room = max(len(os.fsencode(p)) for p in (*self.inside, *self.others, "")) * 6 + _HEAD
-        entire = sum(os.stat(path).st_size for path in self.others)
+        entire = sum(about(path)[0] for path in self.others)
         entries = [each.most for each in seen if each.size]
         self.most = sum(entries) + entire + room * (len(entries) + len(self.others))
         return {
@@ -121,7 +126,7 @@ class Keeping:
         """Look at one file."""
         path = self._path(plan, slot)
         try:
-            size = os.stat(path).st_size
+            size, _ = about(path)
         except OSError:
             return _Seen(path, 0, 0, "")  # it is missing, and there is nothing to keep
         try:
@@ -180,9 +185,9 @@ class Keeping:
 
     def expected(self, plan: Plan) -> tuple[Kept, int]:
         """Say what will be kept, and its bytes at most; see `Keeper`."""
-        there = sum(os.path.isfile(self._path(plan, slot)) for slot in self._slots(plan))
+        found = there([self._path(plan, slot) for slot in self._slots(plan)])
         others = len(self.others)
-        return Kept(there + others, others, self._lines(self.left)), self.most
+        return Kept(len(found) + others, others, self._lines(self.left)), self.most
 
     def _lines(self, left: Mapping[str, str]) -> tuple[str, ...]:
         return tuple(f"{below(self.source, path)}: {why}" for path, why in sorted(left.items()))
@@ -197,18 +202,22 @@ class Keeping:
             return
         entries = self._of(target, SLOTS)
         for slot in plan.slots_of(block):
-            path = self._path(plan, slot)
-            if not os.path.isfile(path):
-                continue
-            self._keep(entries, slot, path, plan, slot in broken)
+            self._keep(entries, slot, self._path(plan, slot), plan, slot in broken)
 
     def _keep(self, entries: Entries, slot: Slot, path: str, plan: Plan, broken: bool) -> None:
-        """Write the entry of the file of a slot."""
-        record = None if broken else self._record(plan, slot)
-        if record is None and os.stat(path).st_size > WHOLE and not self.whole:
-            self.left[path] = _NOT_BACK
-        else:
-            self._write(entries, slot, path, record or self._entire(path))
+        """Write the entry of the file of a slot, unless the file cannot be read."""
+        try:
+            record = None if broken else self._record(plan, slot)
+            if record is None and about(path)[0] > WHOLE and not self.whole:
+                self.left[path] = _NOT_BACK
+                return
+            record = record or self._entire(path)
+        except FileNotFoundError:
+            return  # a slot without a file, of which there is nothing to keep
+        except (OSError, ValueError) as error:
+            self.left[path] = str(error)
+            return
+        self._write(entries, slot, path, record)
 
     def _record(self, plan: Plan, slot: Slot) -> Record | None:
         """Make the entry of a file whose pixels are stored; None if they give nothing back."""
@@ -221,7 +230,7 @@ class Keeping:
         here = dict(zip(plan.collection.slot_dims, slot, strict=True))
         return Record(
             below(self.source, path),
-            os.stat(path).st_mtime_ns,
+            about(path)[1],
             sha256_of(path),
             found,
             self._groups(plan, here, layout),
@@ -246,9 +255,8 @@ class Keeping:
 
     def _entire(self, path: str) -> Record:
         """Make the entry of a file that is kept as it is."""
-        about = os.stat(path)
-        found = entire(about.st_size)
-        return Record(below(self.source, path), about.st_mtime_ns, sha256_of(path), found)
+        size, changed = about(path)
+        return Record(below(self.source, path), changed, sha256_of(path), entire(size))
 
     def _of(self, target: Target, path: str) -> Entries:
         """Open the array of some entries, once."""
@@ -257,15 +265,24 @@ class Keeping:
         return self._entries[path]
 
     def _write(self, entries: Entries, index: tuple[int, ...], path: str, record: Record) -> None:
-        """Write an entry."""
+        """Write an entry, unless the file cannot be read."""
 
         def parts() -> Iterator[bytes]:
             yield record.head()
             for start, stop in record.anatomy.gaps():
-                yield from read_span(path, start, stop)
+                try:
+                    yield from read_span(path, start, stop)
+                except OSError as error:
+                    raise _UnreadError(str(error)) from error
 
-        entries.write(index, parts())
-        self._done.add(path)
+        try:
+            entries.write(index, parts())
+        except _UnreadError as error:
+            entries.write(index, [b"\0"])  # no record begins so
+            self.left[path] = str(error)
+        else:
+            self._done.add(path)
+            self.left.pop(path, None)
 
     def keep_others(self, target: Target, plan: Plan) -> None:
         """Write the entries of the files that are in no slot; see `Keeper`."""
@@ -284,8 +301,8 @@ class Keeping:
         Entries that others wrote are looked up; those that are lost or damaged are written again.
         """
         slots = {self._path(plan, slot): slot for slot in self._slots(plan)}
-        wanted = {path: slot for path, slot in slots.items() if os.path.isfile(path)}
-        others = [path for path in self.others if os.path.isfile(path)]
+        wanted = {path: slots[path] for path in there(list(slots))}
+        others = there(self.others)
         known = self._done | self.left.keys()
         looked = {path: slot for path, slot in wanted.items() if path not in known}
         if looked:
@@ -297,7 +314,7 @@ class Keeping:
                 if name != below(self.source, path):
                     try:
                         self._keep(entries, slot, path, plan, path in failed)
-                    except (OSError, ValueError) as error:
+                    except OSError as error:
                         self.left[path] = str(error)
         if lacking := [path for path in others if path not in known]:
             self._mend_others(target, lacking)

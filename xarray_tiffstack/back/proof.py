@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from xarray_tiffstack.back.folder import list_folder, sha256_of
+from xarray_tiffstack.back.folder import about, list_folder, sha256_of
 from xarray_tiffstack.back.labels import spelled
 from xarray_tiffstack.back.stored import NOT_KEPT, Stored, StoredFile
 from xarray_tiffstack.back.writing import proven
@@ -17,6 +16,8 @@ from xarray_tiffstack.ome_zarr.results import Proof
 from xarray_tiffstack.source import below
 
 if TYPE_CHECKING:
+    import os
+
     from zarr.abc.store import Store as ZarrStore
 
     from xarray_tiffstack.ome_zarr.progress import Shown
@@ -89,7 +90,7 @@ def prove(
 def _compared(path: str, file: StoredFile) -> str | None:
     """Say what is wrong with what the store gives back of a file on the disk."""
     try:
-        if os.stat(path).st_size != file.size or sha256_of(path) != file.sha256:
+        if about(path)[0] != file.size or sha256_of(path) != file.sha256:
             return "it has changed since it was converted"
     except OSError as error:
         return f"cannot be read: {error}"

@@ -8,7 +8,7 @@ from xarray_tiffstack.storage.access import Access, access_of
 from xarray_tiffstack.storage.address import is_url, joined, local_path, split
 from xarray_tiffstack.storage.files import is_index, is_store, looks, sizes, states
 from xarray_tiffstack.storage.listing import dated, list_url, texts_in
-from xarray_tiffstack.storage.remote import MOST_REQUESTS, ChangedError, Remote, together
+from xarray_tiffstack.storage.remote import MOST_REQUESTS, ChangedError, Remote, all_bytes, together
 
 __all__ = [
     "MOST_REQUESTS",
@@ -16,6 +16,7 @@ __all__ = [
     "ChangedError",
     "Remote",
     "access_of",
+    "all_bytes",
     "dated",
     "is_index",
     "is_store",

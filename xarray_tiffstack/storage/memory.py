@@ -20,6 +20,12 @@ class _Result(NamedTuple):
     meta: Mapping[str, Any]
     range: tuple[int, int]
 
+    def stream(self, *, min_chunk_size: int) -> Iterator[bytes]:
+        """Return them in pieces."""
+        yield from (
+            self.data[i : i + min_chunk_size] for i in range(0, len(self.data), min_chunk_size)
+        )
+
     def bytes(self) -> bytes:
         """Return them."""
         return self.data

@@ -35,6 +35,8 @@ _PAUSE = 0.05  # seconds before the second attempt; twice as long before each fu
 _OBJECTS = 4096  # whose state is remembered
 _WITH_BYTES = 64  # of them whose bytes are kept too
 
+_PIECE = 1 << 20  # bytes of an object that is read from its begin to its end, at a time
+
 _CHANGED = "{} changed while it was read: open the source again"
 
 _gate = threading.BoundedSemaphore(MOST_REQUESTS)
@@ -269,6 +271,25 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             found.append((start, stop))
     return found
+
+
+def all_bytes(url: str, access: Access) -> Iterator[bytes]:
+    """All bytes of an object as it is now, by one request, piece by piece.
+
+    Raises
+    ------
+    OSError
+        There is none, or the server sent fewer bytes than it said.
+    """
+    store, key = access.store(url)
+    with _gate, naming(url):
+        result = store.get(key)
+        rest = result.meta["size"]
+        for piece in result.stream(min_chunk_size=_PIECE):
+            rest -= len(piece)
+            yield bytes(piece)
+        if rest:
+            raise OSError(f"the server sent {rest} bytes too few")
 
 
 def stat(url: str, access: Access) -> tuple[int, str]:

@@ -15,10 +15,10 @@ import numpy as np
 
 from xarray_tiffstack.tiff.directory import ENCODED
 from xarray_tiffstack.tiff.encoding import Encoder, find, makes
-from xarray_tiffstack.tiff.file import File
 from xarray_tiffstack.tiff.judge import asking, page_at
 from xarray_tiffstack.tiff.meaning import page_ndim
 from xarray_tiffstack.tiff.reading import fitting_table, read
+from xarray_tiffstack.tiff.remote import with_file
 
 if TYPE_CHECKING:
     import os
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import tifffile
 
+    from xarray_tiffstack.tiff.file import Tiff
     from xarray_tiffstack.tiff.pages import Table
     from xarray_tiffstack.tiff.reading import Layout
 
@@ -98,7 +99,8 @@ def outlook(path: str | os.PathLike[str], layout: Layout) -> Outlook:
     OSError, ValueError
         The file cannot be read, or does not hold what `layout` says.
     """
-    with File(path) as file:
+
+    def look(file: Tiff) -> Outlook:
         table = fitting_table(file, layout)
         runs = _plain(file, table)
         encoded = _encoded(file, table)
@@ -116,6 +118,8 @@ def outlook(path: str | os.PathLike[str], layout: Layout) -> Outlook:
         if found.pieces or found.runs or not any(page.databytecounts):
             return Outlook(most)
         return Outlook(most, f"its pixels, {_compression(page)} again, give other bytes")
+
+    return with_file(path, look)
 
 
 def anatomy(path: str | os.PathLike[str], layout: Layout) -> Anatomy:
@@ -139,7 +143,8 @@ def anatomy(path: str | os.PathLike[str], layout: Layout) -> Anatomy:
     >>> found.size - found.kept == 5 * 32 * 48 * 2
     True
     """
-    with File(path) as file:
+
+    def look(file: Tiff) -> Anatomy:
         table = fitting_table(file, layout)
         found = _Found()
         found.runs += map(tuple, _plain(file, table).tolist())
@@ -150,11 +155,13 @@ def anatomy(path: str | os.PathLike[str], layout: Layout) -> Anatomy:
                     page = page_at(tif, int(table.ifds[number]), number)
                     _page(file, layout, table, page, number, found)
         runs, pieces = _apart(_array(found.runs, RUN), _array(found.pieces, PIECE))
-        order, size = file.format.order, file.size
-    return Anatomy(size, order, _joined(runs, layout), pieces, tuple(found.encoders), found.shaped)
+        runs, encoders = _joined(runs, layout), tuple(found.encoders)
+        return Anatomy(file.size, file.format.order, runs, pieces, encoders, found.shaped)
+
+    return with_file(path, look)
 
 
-def _plain(file: File, table: Table) -> np.ndarray:
+def _plain(file: Tiff, table: Table) -> np.ndarray:
     """Find the pages that are stored as they are."""
     offsets = table.resolve(file, np.arange(len(table.data)))
     numbers = np.flatnonzero(offsets >= 0)
@@ -164,13 +171,13 @@ def _plain(file: File, table: Table) -> np.ndarray:
     return runs[runs[:, 0] + nbytes <= file.size]
 
 
-def _encoded(file: File, table: Table) -> np.ndarray:
+def _encoded(file: Tiff, table: Table) -> np.ndarray:
     """Numbers of the pages that have to be decoded."""
     return np.flatnonzero(table.resolve(file, np.arange(len(table.data))) == ENCODED)
 
 
 def _page(
-    file: File,
+    file: Tiff,
     layout: Layout,
     table: Table,
     page: tifffile.TiffPage,
@@ -217,7 +224,7 @@ def _page(
             return
 
 
-def _pixels(file: File, layout: Layout, table: Table, number: int) -> np.ndarray:
+def _pixels(file: Tiff, layout: Layout, table: Table, number: int) -> np.ndarray:
     """Read one page as a conversion does."""
     ndim = len(layout.shape) - page_ndim(layout.shape, len(table.data))
     index = np.unravel_index(number, layout.shape[:ndim]) if ndim else ()
