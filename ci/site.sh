@@ -69,4 +69,17 @@ page = Path("build/site-pages/docs/conventions.md")
 page.write_text(re.sub(r"`([^`\n]*<![^`\n]*)`", escaped, page.read_text()))
 END
 NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build -f ci/site.yml
+# An option is not to be cut after its hyphens.
+.venv-site/bin/python - <<'END'
+import re
+from pathlib import Path
+
+
+def kept(match):
+    return re.sub(r"(?<!\S)--[\w-]+", r'<span class="option">\g<0></span>', match[0])
+
+
+for page in Path("build/site").rglob("*.html"):
+    page.write_text(re.sub(r"<code>[^<]*</code>", kept, page.read_text()))
+END
 echo "build/site/index.html"
