@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -485,3 +486,37 @@ def test_bioio_reads_pixels_scale_and_names(tmp_path: Path, kind: Any, reader: s
             assert found.channel_names == part.channel.values.tolist()
         if (kind, reader) != ("ome", "bioio_tifffile"):  # which knows no OME-XML
             assert pytest.approx((0.3, 0.104, 0.104)) == (size.Z, size.Y, size.X)
+
+
+@pytest.mark.filterwarnings("ignore")  # another package's
+@pytest.mark.parametrize(
+    ("times", "dims", "unit", "said"),
+    [
+        ([0, 1500, 3000], "time", "millisecond", (1.5, 3.0)),
+        ([0.0, 2.0, 5.0], "time", "second", (2.5, 5.0)),  # not even: the mean, and the last
+        ([[0, 1500, 3000], [12, 1512, 3012]], ("channel", "time"), "ms", (1.5, 3.0)),
+        ([500, 2000, 3500], "time", "millisecond", None),  # counts from before the first frame
+        ([0.0, 1.5, np.nan], "time", "second", None),
+        ([0, 1, 2], "time", "", None),
+    ],
+)
+def test_bioio_reads_when_frames_were_taken(
+    tmp_path: Path, times: Any, dims: Any, unit: str, said: tuple[float, float] | None
+) -> None:
+    bioio = pytest.importorskip("bioio_ome_tiff")
+    ds = labelled(channel=2, time=3, z=4, y=6, x=7)
+    name = "time" if dims == "time" else "t"
+    ds = ds.drop_vars("time").rename(time=name)
+    dims = [name if dim == "time" else dim for dim in ([dims] if isinstance(dims, str) else dims)]
+    ds = ds.assign_coords(time=(dims, times, {"units": unit}))
+    ds.tiffstack.to_tiff(tmp_path, kind="ome", inside=(name, "z", "channel"))
+    found = bioio.Reader(tmp_path / "image.tif")
+    got = found.standard_metadata.timelapse_interval, found.standard_metadata.total_time_duration
+    assert got == (tuple(timedelta(seconds=n) for n in said) if said else (None, None))
+    if said:  # of each plane, in the order of the planes
+        planes = found.ome_metadata.images[0].pixels.planes
+        ms = {(p.the_t, p.the_c): p.delta_t for p in planes}
+        expected = ds.time.broadcast_like(ds.image[..., 0, 0]).isel(z=0).transpose(name, "channel")
+        expected = expected * (1000 if unit == "second" else 1)
+        assert ms == {(t, c): expected.values[t, c] for t in range(3) for c in range(2)}
+        assert len(planes) == 24

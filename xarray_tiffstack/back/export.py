@@ -247,6 +247,7 @@ def _content(ds: xr.Dataset, kept: Mapping[str, str], labels: Mapping[str, str])
         dtype=np.dtype(image.dtype.newbyteorder("=")),
         voxel_size=_voxel_size(ds),
         interval=_interval(ds, kept.get("time")),
+        times=_times(ds, kept),
         channels=_channels(ds, kept.get("channel"), labels),
         planes=_plane_labels(ds, kept) if labels or len(kept) > 2 else (),
         about="\n".join(f"{name}: {text}" for name, text in labels.items()),
@@ -266,12 +267,36 @@ def _interval(ds: xr.Dataset, dim: str | None) -> float | None:
     """Milliseconds from frame to frame along a dimension of a file."""
     if dim is None or "time" not in ds.coords or ds["time"].dims != (dim,) or ds.sizes[dim] < 2:
         return None
-    times, unit = ds["time"], str(ds["time"].attrs.get("units", ""))
+    times = _milliseconds(ds["time"])
+    if times is None:
+        return None
+    step = float(times[-1] - times[0]) / (ds.sizes[dim] - 1)
+    return step if step > 0 and math.isfinite(step) else None
+
+
+def _times(ds: xr.Dataset, kept: Mapping[str, str]) -> tuple[float, ...]:
+    """Milliseconds of each plane after the first, where all are known.
+
+    OME counts them from the beginning of the experiment. Readers take the first frame for it, so
+    times that begin later are left out.
+    """
+    dims = [dim for axis, dim in kept.items() if axis not in ("y", "x", "sample")]
+    if "time" not in ds.coords or not {kept.get("time")} <= {*ds["time"].dims} <= {*dims}:
+        return ()
+    others = {dim: ds.sizes[dim] for dim in dims if dim not in ds["time"].dims}
+    times = _milliseconds(ds["time"].expand_dims(others).transpose(*dims))
+    if times is None or times.flat[0] or not np.isfinite(times).all():
+        return ()
+    return tuple(times.ravel().tolist())
+
+
+def _milliseconds(times: xr.DataArray) -> np.ndarray | None:
+    """Give times as milliseconds, where their unit is known."""
+    unit = str(times.attrs.get("units", ""))
     factor = {"millisecond": 1.0, "ms": 1.0, "second": 1e3, "s": 1e3}.get(unit)
     if factor is None or times.dtype.kind not in "iuf":
         return None
-    step = float(times[-1] - times[0]) / (ds.sizes[dim] - 1) * factor
-    return step if step > 0 and math.isfinite(step) else None
+    return np.asarray(times.values * factor)
 
 
 def _channels(ds: xr.Dataset, dim: str | None, labels: Mapping[str, str]) -> tuple[str, ...]:

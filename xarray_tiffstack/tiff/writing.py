@@ -41,6 +41,8 @@ class Content:
     """Micrometers along z, y and x, as far as they are known."""
     interval: float | None = None
     """Milliseconds from frame to frame."""
+    times: tuple[float, ...] = ()
+    """Milliseconds of each plane after the first, which is at 0; empty where not known."""
     channels: tuple[str, ...] = ()
     """Name of each channel."""
     planes: tuple[str, ...] = ()
@@ -148,6 +150,8 @@ def _ome(content: Content) -> dict[str, Any]:
         said[f"PhysicalSize{axis.upper()}Unit"] = "µm"
     if content.interval:
         said |= {"TimeIncrement": content.interval, "TimeIncrementUnit": "ms"}
+    if content.times:
+        said["Plane"] = {"DeltaT": content.times, "DeltaTUnit": ["ms"] * len(content.times)}
     if content.channels:
         said["Channel"] = {"Name": list(content.channels)}
     if content.about:
