@@ -115,7 +115,7 @@ class TiffstackBackendEntrypoint(BackendEntrypoint):
             what the convention says, else ``"z"``.
         group : str, optional
             Which sample to open, where names or folders give several.
-        validate : {"headers"}, optional
+        validate : {None, "headers"}
             Read the header of every file, in parallel, before any pixel is asked for: files that
             cannot be read count as missing, those with fewer planes are filled up, those of
             another shape or dtype are a sample of their own, and it is told which files name

@@ -141,7 +141,7 @@ class Looking(Data):
             Planes, planes from three sides, or the volume rendered.
         host, port : str, int
             Where to listen; by default at a free port that only this computer reaches.
-        direction : {1, -1}, optional
+        direction : {None, 1, -1}
             Show a skewed volume upright: which way the stage moved, as in `affine`.
         browser : bool
             Whether to open a browser, where there is one.
