@@ -62,6 +62,7 @@ def serving(log: Path) -> Iterator[str]:
         forget(s3fs.S3FileSystem)  # of another server, in tests before
         s3fs.S3FileSystem(endpoint_url=endpoint, key="a", secret="b").mkdir("bucket")
         yield "s3://bucket"
+        forget(s3fs.S3FileSystem)  # those that the environment led here, in tests behind
 
 
 def forget(kind: Any) -> None:

@@ -16,6 +16,7 @@ from glob import glob
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 from urllib.request import Request, urlopen
 
 import dask
@@ -185,12 +186,12 @@ def s3_server() -> Iterator[None]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     endpoint = f"http://127.0.0.1:{port}"
-    os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
-    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    os.environ |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    leads = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
+    leads |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    leads |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     log = subprocess.DEVNULL
     command = [sys.executable, "-m", "moto.server", "-p", port]
-    with subprocess.Popen(command, stdout=log, stderr=log) as server:
+    with patch.dict(os.environ, leads), subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
             _wait_for(port)
             urlopen(Request(f"{endpoint}/{BUCKET.removeprefix('s3://')}", method="PUT")).close()
