@@ -76,7 +76,7 @@ from pathlib import Path
 
 
 def kept(match):
-    return re.sub(r"(?<!\S)--[\w-]+", r'<span class="option">\g<0></span>', match[0])
+    return re.sub(r"(?<![^\s>])--[\w-]+", r'<span class="option">\g<0></span>', match[0])
 
 
 for page in Path("build/site").rglob("*.html"):
