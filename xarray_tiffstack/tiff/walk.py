@@ -1,9 +1,10 @@
 """How the directories of a TIFF are reached: one after the other on a disk, many at once at a URL.
 
-At a URL each step is a request. So directories at equal distances are asked for at once, those that
-are close to each other are read with what is between them, and each is still reached from the one
-before. Of a file of the same length as one that was read before,
-whose pages and directories lie at equal distances, the first and the last directory are compared.
+At a URL each step is a request. So directories at equal distances are asked for at once, those
+that are close to each other are read with what is between them, and where others are likely to be,
+windows are read at once. Each is still reached from the one before. Of a file of the same length as
+one that was read before, whose pages and directories lie at equal distances, the first and the last
+directory are compared.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ _MOST_GUESSES = 4  # at the distance of directories of one file
 _FIRST_GUESS, _NEXT_GUESS = 256, 4096  # directories that are asked for at once
 _CLOSE = 1 << 16  # bytes from a directory to the next that cost less time than a request
 _FIRST_AHEAD, _MOST_AHEAD = 4, 1 << 23  # directories, and bytes, that are read ahead
+_PERIODS = 1, 2, 3, 4, 0  # pages after which lengths repeat, such as channels; 0 for a trend
+_SHARE = 10  # one part in so many, at most, of what lies between directories is read around them
+_OFF = 2048  # least bytes on each side of a likely place
+_PAST = 512  # steps from which the next are guessed
 _BESIDE = 1 << 16  # bytes from a directory, within which its values are read with it
 _KINDS = 64  # of files whose directories are remembered
 
@@ -88,49 +93,112 @@ def _far(file: Tiff) -> Walk:
         (at,) = link.unpack_from(block, len(block) - link.size)
         step = at - places[-1]
         equal = len(places) > 1 and step == places[-1] - places[-2] > 0
-        if equal and at > guessed and guesses < _MOST_GUESSES:
+        guessed = guessed if equal else -1
+        if equal and at > guessed and guesses < _MOST_GUESSES and not ahead.holds(at, LOOK):
             most = _NEXT_GUESS if guessed > 0 and guessed == places[-1] else _FIRST_GUESS
             guesses += most == _FIRST_GUESS
             guessed = _ask_for(file, block, places[-1], step, most)
-        elif len(places) > 2 and not equal and at > guessed:
-            ahead.look(at, (at - places[-3]) // 3, *_beside(file, block, places[-1]))
+        elif len(places) > 2 and at > guessed:
+            ahead.look(places, at, *_beside(file, block, places[-1]))
     _remember(file, blocks)
     return Walk(blocks, False, False)
 
 
 class _Ahead:
-    """Bytes in which directories at unequal distances lie, and pixels between them.
+    """Bytes in which directories at unequal distances lie, and pixels around them.
 
     Where pages are compressed, nothing says where the next directory but one is. If they lie close
-    to each other, to read what is between them takes less time than a request for each. Of what is
-    read only the directories are kept.
+    to each other, to read what is between them takes less time than a request for each. If they
+    are farther apart, a window is read around each place where one is likely. Of what is read only
+    the directories are kept.
     """
 
     def __init__(self, file: Tiff) -> None:
-        self.file, self.format = file, file.format
-        self.start, self.data, self.many = 0, b"", _FIRST_AHEAD
+        self.file, self.many = file, _FIRST_AHEAD
+        self.pieces: list[tuple[int, bytes]] = []
         self.around = 0, LOOK
+        self.worth, self.room = 0, _CLOSE
+        """Bytes that the next windows may have in all. Each window that holds a directory adds its
+        own as often as `worth` says, so that the bytes of those that hold none stay few."""
 
-    def look(self, at: int, step: int, before: int, behind: int) -> None:
-        """Read ahead from a directory, twice as far each time, unless its bytes are there."""
+    def look(self, places: list[int], at: int, before: int, behind: int) -> None:
+        """Read ahead from a directory, unless its bytes are there."""
         self.around = before, behind
-        if not 0 < step <= _CLOSE or self._holds(at, behind):
+        step = (at - places[-3]) // 3
+        if step <= 0 or at >= self.file.size or self.holds(at, behind):
             return
-        self.many *= 2
-        self.start = max(0, at - before)
-        self.data = self.file.at(self.start, min(step * self.many + behind, _MOST_AHEAD))
+        if step <= _CLOSE:
+            self.many *= 2
+            self.worth, wanted = 0, [(at, min(step * self.many + behind, _MOST_AHEAD))]
+        else:
+            wanted = self._windows([*places[1:], at], before, behind)
+        if wanted:
+            wanted = [(max(0, start - before), before + size) for start, size in wanted]
+            starts = [start for start, _ in wanted]
+            self.pieces = list(zip(starts, self.file.several(wanted), strict=True))
+
+    def _windows(self, places: list[int], before: int, behind: int) -> list[tuple[int, int]]:
+        """Where the last directory is, and where others behind it are likely, if that is known."""
+        if len(places) < 4 or self.room < 2 * _OFF:
+            return []
+        steps = np.diff(np.array(places[-_PAST:], np.float64))
+        likely = _likely(steps, before + behind, min(self.room, _MOST_AHEAD)).astype(np.int64)
+        found = [(places[-1] + far - off, 2 * off + behind) for far, off in likely.tolist()]
+        found = [(start, size) for start, size in found if start < self.file.size]
+        self.worth, self.room = 2, self.room - sum(before + size for _, size in found)
+        return [(places[-1], behind), *found] if found else []
 
     def directory(self, at: int) -> bytes:
         """Bytes of a directory, which are kept with what lies beside it."""
-        if not self._holds(at, LOOK):
-            return directory(self.file, at)
-        before, behind = self.around
-        first = max(0, at - before - self.start)
-        self.file.keep(self.start + first, self.data[first : at + behind - self.start])
+        if found := self._piece(at, LOOK):
+            start, data = found
+            before, behind = self.around
+            first = max(0, at - before - start)
+            self.file.keep(start + first, data[first : at + behind - start])
+            self.room += self.worth * len(data)
         return directory(self.file, at)
 
-    def _holds(self, at: int, behind: int) -> bool:
-        return self.start <= at and at + behind <= self.start + len(self.data)
+    def holds(self, at: int, behind: int) -> bool:
+        """Whether the bytes from a place on were read."""
+        return self._piece(at, behind) is not None
+
+    def _piece(self, at: int, behind: int) -> tuple[int, bytes] | None:
+        stop = min(at + behind, self.file.size)
+        return next((p for p in self.pieces if p[0] <= at and stop <= p[0] + len(p[1])), None)
+
+
+def _likely(steps: np.ndarray, beside: int, room: int) -> np.ndarray:
+    """How far the next directories are likely to be, and how far off that may be, row by row.
+
+    Each of some ways to go on from steps is tried on the last of them: how far off it would have
+    been there tells how wide its windows have to be. The way that leaves the most windows counts.
+    """
+    best, widest = np.empty((0, 2)), min(_CLOSE, steps.mean() / _SHARE)
+    count = 2
+    while count == 2 or 2 * count <= len(steps):
+        past, true = steps[:-count], steps[-count:].cumsum()
+        n, last = np.arange(1, 2 * count + 1), max(4, count)
+        for period in _PERIODS:
+            if len(past) < (period or 3):
+                continue
+            off = np.abs(_onward(past[-last:], count, period) - true).max()
+            offs = np.maximum(_OFF, 3 * off * np.maximum(1, n / count))
+            sizes = 2 * offs + beside
+            bad = (sizes > widest) | (sizes.cumsum() > room)
+            many = int(bad.argmax()) if bad.any() else len(n)
+            if many > len(best):
+                best = np.column_stack([_onward(steps[-last:], many, period), offs[:many]])
+        count *= 2
+    return best
+
+
+def _onward(steps: np.ndarray, many: int, period: int) -> np.ndarray:
+    """Go on from some steps, as their means with a period, or without one as their trend, do."""
+    if period:
+        means = steps[len(steps) % period :].reshape(-1, period).mean(axis=0)
+        return np.resize(means, many).cumsum()
+    slope, start = np.polyfit(np.arange(-len(steps), 0), steps, 1)
+    return np.cumsum(start + slope * np.arange(many))
 
 
 def _ask_for(file: Tiff, block: bytes, at: int, step: int, most: int) -> int:
