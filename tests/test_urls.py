@@ -5,8 +5,10 @@ All requests go through a proxy, which counts them, and fails when it is told to
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
+import struct
 import subprocess
 import sys
 import threading
@@ -28,7 +30,10 @@ from proxy import FAULTS, Proxy
 from served import Served
 
 from xarray_tiffstack import scan, tiff
-from xarray_tiffstack.storage import Access, sizes
+from xarray_tiffstack.storage import Access, Remote, sizes
+from xarray_tiffstack.tiff.file import File
+from xarray_tiffstack.tiff.remote import with_file
+from xarray_tiffstack.tiff.walk import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -316,6 +321,132 @@ def test_directories_of_compressed_pages_are_read_ahead(web: Web, bigtiff: bool)
         np.testing.assert_array_equal(opening.image.isel(z=z), stack[z])
     assert len(web.proxy.requests) <= 6
     np.testing.assert_array_equal(opening.image, stack)
+
+
+def compressed(path: Path, stack: np.ndarray, **options: Any) -> None:
+    with tifffile.TiffWriter(path) as file:
+        for plane in stack:
+            file.write(plane, contiguous=False, metadata=None, **options)
+
+
+@pytest.mark.parametrize("options", [{"compression": "zlib"}, {"compression": "zstd"}])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_directories_far_apart_are_read_where_they_are_likely(
+    web: Web, options: dict[str, Any], channels: int
+) -> None:
+    """Pages of noise are compressed to nearly the same length; so are those of each channel."""
+    planes, brightness = 120, np.tile([900, 300][:channels], 120 // channels)
+    stack = np.random.default_rng(0).poisson(brightness[:, None, None], (planes, 300, 400))
+    stack = stack.astype("uint16")
+    compressed(web.folder / "cell_t0.tif", stack, predictor=True, **options)
+    total = (web.folder / "cell_t0.tif").stat().st_size
+    assert total > planes * (1 << 16)
+    alone = []
+    web.proxy.delay = 0.05
+    web.proxy.fault = lambda request: alone.append(web.proxy.now == 1)
+    ds = opened(web.urls())
+    assert len(alone) <= planes + 12
+    assert sum(alone) <= 40  # 120, one after the other, without that
+    assert web.proxy.nbytes < total / 10
+    web.proxy.delay = 0
+    # The pixels in the windows are not kept.
+    assert sum(map(len, Remote.of(web.urls()[0], Access()).kept)) < (1 << 16) + planes * 4096
+    np.testing.assert_array_equal(ds.image, stack)
+
+
+def test_pages_of_wild_lengths_cost_little_more(web: Web) -> None:
+    rng, planes = np.random.default_rng(0), 120
+    stack = rng.integers(0, 60000, (planes, 300, 400), "uint16")
+    for z in range(planes):
+        stack[z, rng.integers(120, 300) :] = z
+    compressed(web.folder / "cell_t0.tif", stack, compression="zlib")
+    ds = opened(web.urls())
+    assert len([r for r in web.proxy.requests if r.method == "GET"]) <= planes + 20
+    # The beginning, 4 KiB for each, and as many bytes in vain as the beginning has.
+    assert web.proxy.nbytes <= (planes << 12) + (2 << 16)
+    np.testing.assert_array_equal(ds.image, stack)
+
+
+def write_chain(path: Path, places: list[int], last: int, order: str, big: bool) -> None:
+    """Write directories at some places, of pages of one pixel; the last one leads to `last`."""
+    wide, count, link = ("Q", "Q", "Q") if big else ("H", "I", "I")
+    with path.open("wb") as file:
+        head = struct.pack(f"{order}HHH", 43, 8, 0) if big else struct.pack(f"{order}H", 42)
+        mark = b"II" if order == "<" else b"MM"
+        file.write(mark + head + struct.pack(order + link, places[0]))
+        for k, (at, after) in enumerate(zip(places, [*places[1:], last], strict=True)):
+            file.seek(at - 2)
+            file.write(struct.pack(f"{order}H", k))
+            tags = {256: 1, 257: 1, 258: 16, 259: 1, 262: 1, 273: at - 2, 277: 1, 278: 1, 279: 2}
+            file.write(struct.pack(order + wide, len(tags)))
+            for code, number in tags.items():
+                value = struct.pack(f"{order}I", number).ljust(struct.calcsize(link), b"\0")
+                file.write(struct.pack(f"{order}HH{count}", code, 4, 1) + value)
+            file.write(struct.pack(order + link, after))
+
+
+def lengths(rng: np.random.Generator) -> np.ndarray:
+    """Distances of directories: nearly equal, in cycles, with a trend, in runs, or wild."""
+    planes, mean = int(rng.integers(2, 140)), 10 ** rng.uniform(3.5, 5.7)
+    cycle = rng.uniform(0.5, 1.5, rng.integers(1, 6))
+    found = mean * np.resize(cycle, planes) * rng.normal(1, 10 ** rng.uniform(-5, -1), planes)
+    found *= np.linspace(1, rng.uniform(0.7, 1.4), planes)
+    if rng.random() < 0.3:
+        start = rng.integers(planes)
+        found[start : start + rng.integers(40)] = mean
+    return np.maximum(found, 300).astype(int)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_walk_finds_what_is_on_a_disk(web: Web, seed: int) -> None:
+    """Also where the chain goes back, in a circle, or where no directory is."""
+    rng = np.random.default_rng(seed)
+    places = (400 + np.cumsum(lengths(rng))).tolist()
+    if rng.random() < 0.3:
+        a = int(rng.integers(len(places)))
+        b = a + int(rng.integers(9))
+        places[a:b] = places[a:b][::-1]
+    ahead = 2 * places[-1] - places[-2]
+    ends = [0, 0, places[rng.integers(len(places))], places[-1] + 7, ahead, 2**32 - 8]
+    last = ends[rng.integers(len(ends))]
+    path = web.folder / "cell_t0.tif"
+    write_chain(path, places, last, "<>"[seed % 2], seed % 3 == 0)
+    if rng.random() < 0.5:  # else the last directory ends the file
+        os.truncate(path, path.stat().st_size + int(rng.integers(1 << 20)))
+    with File(path) as file:
+        local = walk(file)
+    (url,) = web.urls()
+    found = with_file(url, walk)
+    assert found == local
+    assert list(found.blocks) == list(local.blocks) == places
+    assert local.circle == (last in places)
+    assert local.broken == (last > 0 and not local.circle)
+    assert len(web.proxy.requests) <= 4 * 256 + 2 * len(places) + 40
+    if not last:
+        layout = tiff.probe(path)
+        numbers = np.arange(len(places), dtype="uint16")
+        np.testing.assert_array_equal(tiff.read(url, layout, (slice(None),) * 3).ravel(), numbers)
+
+
+@pytest.mark.parametrize("end", ["circle", "zeros", "beyond"])
+def test_a_chain_that_ends_wrong_where_its_windows_are(web: Web, end: str) -> None:
+    steps = np.random.default_rng(0).normal(1e5, 100, 60).astype(int)
+    places = (400 + np.cumsum(steps)).tolist()
+    # The last page leads to an earlier one, or to where no directory is.
+    last = {"circle": places[20], "zeros": places[-1] + 100_000, "beyond": 2**31}[end]
+    path = web.folder / "cell_t0.tif"
+    write_chain(path, places, last, "<", False)
+    os.truncate(path, path.stat().st_size + 1_000_000)
+    with File(path) as file:
+        local = walk(file)
+    web.proxy.delay = 0.05
+    alone = []
+    web.proxy.fault = lambda request: alone.append(web.proxy.now == 1)
+    found = with_file(web.urls()[0], walk)
+    assert found == local
+    assert (found.circle, found.broken) == (end == "circle", end != "circle")
+    assert list(found.blocks) == places
+    assert sum(alone) <= 30  # 60, one after the other
 
 
 def test_directories_at_the_end_are_one_request(web: Web) -> None:

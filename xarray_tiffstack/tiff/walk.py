@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -75,6 +76,7 @@ def _step_by_step(file: File) -> Walk:
 # --- at a URL
 
 
+@lru_cache(maxsize=_KINDS)  # a file in one state is walked for its pages, and for its scale
 def _far(file: Tiff) -> Walk:
     """Walk in few round trips: what is asked for at once is a guess, and each link decides."""
     if (blocks := _remembered(file)) is not None:
