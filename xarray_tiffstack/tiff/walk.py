@@ -145,10 +145,14 @@ class _Ahead:
             return []
         steps = np.diff(np.array(places[-_PAST:], np.float64))
         likely = _likely(steps, before + behind, min(self.room, _MOST_AHEAD)).astype(np.int64)
-        found = [(places[-1] + far - off, 2 * off + behind) for far, off in likely.tolist()]
-        found = [(start, size) for start, size in found if start < self.file.size]
+        found = [(places[-1], behind)]
+        for far, off in likely.tolist():
+            if places[-1] + far - off < self.file.size:
+                found.append((places[-1] + far - off, 2 * off + behind))
+        if len(found) == 1:
+            return []
         self.worth, self.room = 2, self.room - sum(before + size for _, size in found)
-        return [(places[-1], behind), *found] if found else []
+        return found
 
     def directory(self, at: int) -> bytes:
         """Bytes of a directory, which are kept with what lies beside it."""
