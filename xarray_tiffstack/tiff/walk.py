@@ -133,7 +133,9 @@ class _Ahead:
             self.many *= 2
             self.worth, wanted = 0, [(at, min(step * self.many + behind, _MOST_AHEAD))]
         else:
-            wanted = self._windows([*places[1:], at], before, behind)
+            # The first page is often unlike the others.
+            last = places[max(1, len(places) - _PAST) :]
+            wanted = self._windows([*last, at], before, behind)
         if wanted:
             wanted = [(max(0, start - before), before + size) for start, size in wanted]
             starts = [start for start, _ in wanted]
@@ -143,7 +145,7 @@ class _Ahead:
         """Where the last directory is, and where others behind it are likely, if that is known."""
         if len(places) < 4 or self.room < 2 * _OFF:
             return []
-        steps = np.diff(np.array(places[-_PAST:], np.float64))
+        steps = np.diff(np.array(places, np.float64))
         likely = _likely(steps, before + behind, min(self.room, _MOST_AHEAD)).astype(np.int64)
         found = [(places[-1], behind)]
         for far, off in likely.tolist():
