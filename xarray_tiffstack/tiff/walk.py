@@ -31,6 +31,7 @@ _FIRST_AHEAD, _MOST_AHEAD = 4, 1 << 23  # directories, and bytes, that are read 
 _PERIODS = 1, 2, 3, 4, 0  # pages after which lengths repeat, such as channels; 0 for a trend
 _SHARE = 10  # one part in so many, at most, of what lies between directories is read around them
 _OFF = 2048  # least bytes on each side of a likely place
+_FIRST_ROOM = 3 << 14  # bytes of the first windows, which may all be in vain
 _PAST = 512  # steps from which the next are guessed
 _BESIDE = 1 << 16  # bytes from a directory, within which its values are read with it
 _KINDS = 64  # of files whose directories are remembered
@@ -119,7 +120,7 @@ class _Ahead:
         self.file, self.many = file, _FIRST_AHEAD
         self.pieces: list[tuple[int, bytes]] = []
         self.around = 0, LOOK
-        self.worth, self.room = 0, _CLOSE
+        self.worth, self.room = 0, _FIRST_ROOM
         """Bytes that the next windows may have in all. Each window that holds a directory adds its
         own as often as `worth` says, so that the bytes of those that hold none stay few."""
 
