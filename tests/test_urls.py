@@ -858,14 +858,9 @@ def test_options_as_others_spell_them(url: str, options: dict[str, Any], has: st
     assert has in store.config
 
 
-def test_what_needs_files_on_disks_says_so(bucket: Bucket, tmp_path: Path) -> None:
+def test_files_of_a_bucket_are_written_anew(bucket: Bucket, tmp_path: Path) -> None:
     write(tmp_path / "raw/cell_t0.tif", 0)
     ds = opened(bucket.put(tmp_path / "raw"), storage_options=bucket.options)
-    with pytest.raises(ValueError, match="is at a URL"):
-        ds.tiffstack.to_ome_zarr(tmp_path / "a.zarr", restorable=True)
-    with pytest.raises(ValueError, match=r"is at a URL: write an index of icechunk"):
-        ds.tiffstack.to_virtual(tmp_path / "raw.json")
-    assert not (tmp_path / "a.zarr").exists()
     found = ds.tiffstack.to_tiff(tmp_path / "new")
     assert found.written == 1
     (new,) = (tmp_path / "new").iterdir()
