@@ -52,8 +52,7 @@ def write(target: Path, template: Template, limits: Limits) -> None:
             places.append((key, int(which[k]), int(offsets[k]), int(counts[k])))
     try:
         if target.suffix == ".json":
-            start = len(files.root.rstrip("/"))
-            urls = [f"{FOLDER}{path[start:]}" for path in files.full()]
+            urls = [f"{FOLDER}{path}" for path in _below(files)]
             found: dict[str, Any] = {key: _text(data) for key, data in (made | real).items()}
             found |= {key: [urls[k], offset, count] for key, k, offset, count in places}
             text = {"version": 1, "templates": {"u": _address(files.root)}, "refs": found}
@@ -121,7 +120,7 @@ def _tables(
     for key, data in (made | real).items():
         if key != ".zmetadata":  # which is made of the others
             refs[key] = data
-    urls = [_address(path) for path in files.full()]
+    urls = [f"{_address(files.root)}{path}" for path in _below(files)]
     for key, k, offset, count in places:
         refs[key] = [urls[k], offset, count]
     refs.flush()
@@ -174,5 +173,12 @@ def _check_move(target: Path, was: str, root: str) -> None:
         )
 
 
-def _address(path: str) -> str:
-    return path if is_url(path) else f"file://{path}"
+def _below(files: Files) -> list[str]:
+    """Give what follows the address of the folder in those of its files."""
+    if not is_url(files.root):
+        return [f"/{path}" for path in files.paths]
+    return [path.removeprefix(files.root.rstrip("/")) for path in files.full()]
+
+
+def _address(folder: str) -> str:
+    return folder.rstrip("/") if is_url(folder) else f"file://{folder}"
