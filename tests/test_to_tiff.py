@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -275,6 +276,11 @@ def test_nothing_is_written_over_anything(tmp_path: Path) -> None:
     written = ds.tiffstack.to_tiff(out, existing="skip")
     assert (written.written, written.there) == (6, 1)
     assert (out / "time1500.tif").read_text() == "mine"
+    # What a process leaves that is killed between the two names of a file.
+    other = next(path for path in out.iterdir() if path.name != "time1500.tif")
+    os.link(other, out / f".{other.name}.tiffstack-partial")
+    assert ds.tiffstack.to_tiff(out, existing="skip").there == 7
+    assert len(list(out.iterdir())) == 7
     with pytest.raises(FileExistsError, match=r"7 files(.*\n){6}.*and 2 more"):
         ds.tiffstack.to_tiff(out)
 

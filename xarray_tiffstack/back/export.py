@@ -14,7 +14,7 @@ import numpy as np
 
 from xarray_tiffstack.back.losses import lost
 from xarray_tiffstack.back.naming import Names, names_of
-from xarray_tiffstack.back.writing import PARTIAL, appear
+from xarray_tiffstack.back.writing import appear, partial_of, tidy
 from xarray_tiffstack.messages import counted, first_lines, one_of
 from xarray_tiffstack.ome_zarr import place
 from xarray_tiffstack.ome_zarr.images import axes
@@ -102,6 +102,7 @@ def to_tiff(
             f"{target} holds {counted(len(there), 'file')} of these names, and nothing is written "
             f'over:\n{first_lines(there)}\nName another folder, or leave them with existing="skip".'
         )
+    tidy(target / path for path in there)
     for path in there:
         del todo[path]
     nbytes = _write_all(ds, kept, todo, target, kind, number, progress)
@@ -184,7 +185,7 @@ def _write_all(
 def _write(ds: xr.Dataset, kept: Mapping[str, str], path: Path, kind: Kind) -> None:
     """Write one file, which appears when all of it is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    partial = partial_of(path)
     try:
         content = _content(ds, kept, _scalars(ds))
         writing.write(partial, content, _planes(ds["image"], list(kept.values())), kind)

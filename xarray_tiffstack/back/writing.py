@@ -21,7 +21,7 @@ from xarray_tiffstack.ome_zarr.progress import bar
 from xarray_tiffstack.tiff.encoding import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from zarr.abc.store import Store as ZarrStore
 
@@ -277,6 +277,7 @@ def _not_there(
             f"{target} holds {counted(len(others), 'file')} with the names of files to be written, "
             f"and nothing is written over:\n{first_lines(others)}\nName another folder."
         )
+    tidy(target / file.path for file in there)
     names = {file.path for file in there}
     return [file for file in files if file.path not in names]
 
@@ -284,7 +285,7 @@ def _not_there(
 def _write(file: StoredFile, target: Path) -> str | None:
     """Write one file; returns what is wrong with it, and nothing of it is there then."""
     path = target / file.path
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         pieces = file.pieces()
@@ -321,6 +322,18 @@ def _write_all(out: Any, piece: Any) -> None:
     rest = memoryview(piece)
     while rest:
         rest = rest[out.write(rest) :]
+
+
+def partial_of(path: Path) -> Path:
+    """Give the name that a file has until all of it is there."""
+    return path.with_name(f".{path.name}{PARTIAL}")
+
+
+def tidy(paths: Iterable[Path]) -> None:
+    """Delete the second names of files that are there, left by processes that were killed."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            partial_of(path).unlink()
 
 
 def appear(partial: Path, path: Path) -> None:
