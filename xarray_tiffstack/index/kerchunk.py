@@ -132,19 +132,21 @@ def open_store(
     """Open references with fsspec; returns a store of zarr, and the files."""
     text: dict[str, Any] = json.loads(target.read_text()) if target.suffix == ".json" else {}
     refs = text or str(target)
-    group = zarr.open_group(_store(refs, {"remote_protocol": "file"}), mode="r", zarr_format=2)
+    reached: dict[str, Any] = {"remote_protocol": "file"}
+    store = _store(refs, reached)
+    group = zarr.open_group(store, mode="r", zarr_format=2)
     files, was = read_files(group, str(target)), str(group[GROUP].attrs["root"])
     root = source or files.root
     if root != was:
         _check_move(target, was, root)
         text["templates"] = {"u": _address(root)}
-    reached: dict[str, Any] = {"remote_protocol": "file"}
     if is_url(root):
-        kind = split(root).kind
-        access = access_of(root) if options is None else Access(options)
-        access.remember(split(root).base)
+        kind, base, _ = split(root)
+        access = access_of(root) if options is None else Access(options).remember(base)
         reached = {"remote_protocol": kind, "remote_options": access.fsspec(kind)}
-    return _store(refs, reached), files.at(root)
+    if root != was or is_url(root):
+        store = _store(refs, reached)
+    return store, files.at(root)
 
 
 def _store(references: dict[str, Any] | str, reached: dict[str, Any]) -> Any:

@@ -34,7 +34,6 @@ _ATTEMPTS = 4  # at a range that comes too short
 _PAUSE = 0.05  # seconds before the second attempt; twice as long before each further one
 _OBJECTS = 4096  # whose state is remembered
 _WITH_BYTES = 64  # of them whose bytes are kept too
-
 _PIECE = 1 << 20  # bytes of an object that is read from its begin to its end, at a time
 
 _CHANGED = "{} changed while it was read: open the source again"
